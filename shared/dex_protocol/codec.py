@@ -1,0 +1,317 @@
+"""Bytes to messages and back: the only place of the project that reads or writes the wire's JSON.
+
+How messages may grow (the rules of msgspec's schema evolution, as they apply here):
+1. a new field of a reply or event has a default, so that old readers' data still decodes;
+2. fields are not renamed, retyped or removed;
+3. a new kind of event changes no book, since old readers pass over it;
+4. a new field of a command is understood by servers before clients send it, since what a server
+   does not know it refuses.
+
+Decoding is typed and fast for what is well-formed. What is not is decoded once more, with lax
+types, to say precisely what is wrong and with which of the reasons 1001, 1002 and 1004.
+"""
+
+from hashlib import blake2b
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from dex_protocol import limits
+from dex_protocol.commands import (
+    Amend,
+    Cancel,
+    CancelAll,
+    Command,
+    Submit,
+    names_another_peer,
+    what_is_malformed,
+)
+from dex_protocol.events import AnyEvent, Commit
+from dex_protocol.reasons import Reason
+from dex_protocol.receipts import Receipt, refused
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what was expected; a ValidationError is a DecodeError.
+"""
+
+_encoder: Final = msgspec.json.Encoder()
+_canonical_encoder: Final = msgspec.json.Encoder(order="sorted")
+_command_decoder: Final = msgspec.json.Decoder(Command)
+_batch_decoder: Final = msgspec.json.Decoder(list[Command])
+_elements_decoder: Final = msgspec.json.Decoder(list[Raw])
+_receipt_decoder: Final = msgspec.json.Decoder(Receipt)
+_receipts_decoder: Final = msgspec.json.Decoder(list[Receipt])
+_commit_decoder: Final = msgspec.json.Decoder(Commit)
+
+encode = _encoder.encode
+"""Write any message as JSON in UTF-8."""
+
+encode_canonical = _canonical_encoder.encode
+"""Write any message as canonical JSON: keys sorted, no white space."""
+
+T = TypeVar("T", bound=Struct)
+
+Element: TypeAlias = Command | Receipt
+"""A command of a request, or the receipt that refuses what stood in its place."""
+
+
+def hash_of(payload: bytes) -> str:
+    """Hash a commit's or a snapshot's bytes: 32 hex digits (BLAKE2b, 16 bytes)."""
+    return blake2b(payload, digest_size=16).hexdigest()
+
+
+# --- Requests -----------------------------------------------------------------------------------
+
+
+def decode_request(payload: bytes, peer: str) -> tuple[list[Element], bool]:
+    """Read the commands of one request, each of which is refused by itself when it must be.
+
+    Args:
+        payload: An object, or an array of 1 to `BATCH_COUNT_MAX`.
+        peer: Whose request it is; no id may name another.
+
+    Returns:
+        The elements in order, each a command or the receipt of its refusal (1001 to 1004), and
+        whether the reply is an array. Never raises for what a peer sent.
+    """
+    if payload[:1] == b"[" or payload.lstrip(b" \t\r\n")[:1] == b"[":
+        return _decode_batch(payload, peer)
+    return [_decode_command(payload, peer)], False
+
+
+def _decode_batch(payload: bytes, peer: str) -> tuple[list[Element], bool]:
+    try:
+        commands = _batch_decoder.decode(payload)
+    except UNREADABLE:
+        # One bad element fails the typed decoding of the whole array: read them one by one.
+        try:
+            raws = _elements_decoder.decode(payload)
+        except UNREADABLE as error:
+            return [_malformed(f"expected a JSON array of commands: {error}")], False
+        if len(raws) <= limits.BATCH_COUNT_MAX:
+            return [_decode_command(bytes(raw), peer) for raw in raws], True
+        return [_too_large(len(raws))], False
+    if not commands:
+        return [_malformed("expected 1 to 1000 commands in an array, found none")], False
+    if len(commands) > limits.BATCH_COUNT_MAX:
+        return [_too_large(len(commands))], False
+    return [_checked(command, peer) for command in commands], True
+
+
+def _decode_command(payload: bytes, peer: str) -> Element:
+    try:
+        command = _command_decoder.decode(payload)
+    except UNREADABLE as error:
+        return _explained(payload, error)
+    return _checked(command, peer)
+
+
+def _checked(command: Command, peer: str) -> Element:
+    malformed = what_is_malformed(command)
+    if malformed is not None:
+        return _refused(Reason.malformed, malformed, command)
+    foreign = names_another_peer(command, peer)
+    if foreign is not None:
+        return _refused(
+            Reason.wrong_peer, f"expected ids of the peer {peer}, found {foreign}", command
+        )
+    return command
+
+
+def _refused(reason: Reason, message: str, command: Any) -> Receipt:
+    # What was sent as an id is sent back, so that the peer finds its command again.
+    return refused(
+        reason,
+        message,
+        order_id=getattr(command, "order_id", UNSET),
+        command_id=getattr(command, "command_id", UNSET),
+    )
+
+
+def _malformed(message: str) -> Receipt:
+    return refused(Reason.malformed, message)
+
+
+def _too_large(count: int) -> Receipt:
+    return refused(
+        Reason.batch_too_large,
+        f"expected at most {limits.BATCH_COUNT_MAX} commands, found {count}",
+    )
+
+
+# --- What is wrong with what cannot be decoded --------------------------------------------------
+
+
+class _Op(Struct):
+    op: str
+
+
+class _Ids(Struct):
+    order_id: Any = UNSET
+    command_id: Any = UNSET
+
+
+def _with_any_text(struct: type[Struct]) -> type[Struct]:
+    # The same struct with every closed list opened: what it decodes and the strict one does not
+    # has a value outside a list, and nothing worse.
+    fields: list[tuple[str, Any, Any]] = []
+    hints = get_type_hints(struct)
+    for field in msgspec.structs.fields(struct):
+        parts = get_args(hints[field.name]) or (hints[field.name],)
+        closed = any(get_origin(part) is Literal for part in (hints[field.name], *parts))
+        unset = UnsetType in parts
+        opened: Any = (str | UnsetType if unset else str) if closed else hints[field.name]
+        if field.required:
+            fields.append((field.name, opened, msgspec.NODEFAULT))
+        else:
+            fields.append((field.name, opened, field.default))
+    return msgspec.defstruct(
+        f"Lax{struct.__name__}",
+        fields,
+        tag_field="op",
+        tag=struct.__struct_config__.tag,
+        forbid_unknown_fields=True,
+        kw_only=True,
+    )
+
+
+_STRICT: Final[dict[str, type[Struct]]] = {
+    str(struct.__struct_config__.tag): struct for struct in (Submit, Cancel, Amend, CancelAll)
+}
+_LAX: Final = {op: msgspec.json.Decoder(_with_any_text(s)) for op, s in _STRICT.items()}
+_op_decoder: Final = msgspec.json.Decoder(_Op)
+_ids_decoder: Final = msgspec.json.Decoder(_Ids)
+
+
+def _explained(payload: bytes, error: Exception) -> Receipt:
+    order_id, command_id = _ids_in(payload)
+    reason, message = _reason_of(payload, error)
+    return refused(reason, message, order_id=order_id, command_id=command_id)
+
+
+def _reason_of(payload: bytes, error: Exception) -> tuple[Reason, str]:
+    try:
+        op = _op_decoder.decode(payload).op
+        if op not in _LAX:
+            expected = ", ".join(_LAX)
+            return Reason.unknown_value, f"expected op as one of {expected}, found {op[:80]!r}"
+        lax = _LAX[op].decode(payload)
+    except UNREADABLE as unreadable:
+        return Reason.malformed, f"expected a command as a JSON object: {unreadable}"
+    malformed = what_is_malformed(_as_command(lax, op))
+    if malformed is not None:
+        return Reason.malformed, malformed
+    return Reason.unknown_value, str(error)
+
+
+def _as_command(lax: Any, op: str) -> Any:
+    # Struct construction does not check types, so an unknown value passes where it stands.
+    return _STRICT[op](**msgspec.structs.asdict(lax))
+
+
+def _ids_in(payload: bytes) -> tuple[str | UnsetType, str | UnsetType]:
+    try:
+        ids = _ids_decoder.decode(payload)
+    except UNREADABLE:
+        return UNSET, UNSET
+    return (
+        ids.order_id if isinstance(ids.order_id, str) else UNSET,
+        ids.command_id if isinstance(ids.command_id, str) else UNSET,
+    )
+
+
+# --- Everything else ----------------------------------------------------------------------------
+
+
+def decode_as(payload: bytes, struct: type[T]) -> T | Receipt:
+    """Read a query's or an operator's request; an empty payload is an empty object.
+
+    Returns:
+        The request, or the receipt of its refusal (`malformed`).
+    """
+    try:
+        return msgspec.json.decode(payload or b"{}", type=struct)
+    except UNREADABLE as error:
+        return _malformed(f"expected {struct.__name__} as a JSON object: {error}")
+
+
+def decode_reply(payload: bytes, struct: type[T]) -> T:
+    """Read an answer of a server.
+
+    Raises:
+        msgspec.DecodeError: the server speaks another protocol.
+    """
+    return msgspec.json.decode(payload, type=struct)
+
+
+def decode_receipts(payload: bytes) -> list[Receipt]:
+    """Read the reply to a request: one receipt, or an array of them.
+
+    Raises:
+        msgspec.DecodeError: the server speaks another protocol.
+    """
+    if payload[:1] == b"[":
+        return _receipts_decoder.decode(payload)
+    return [_receipt_decoder.decode(payload)]
+
+
+class _LooseCommit(Struct):
+    market: str
+    sequence: int
+    term: int
+    time: int
+    previous: str
+    digest: str
+    events: list[Raw]
+
+
+class _EventName(Struct):
+    event: str
+
+
+_EVENT_NAMES: Final = frozenset(str(event.__struct_config__.tag) for event in get_args(AnyEvent))
+_loose_commit_decoder: Final = msgspec.json.Decoder(_LooseCommit)
+_event_name_decoder: Final = msgspec.json.Decoder(_EventName)
+_event_decoder: Final = msgspec.json.Decoder(AnyEvent)
+
+
+def decode_commit(payload: bytes) -> Commit:
+    """Read a commit; events of unknown name, which change no book, are passed over.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError: these bytes are no commit.
+    """
+    try:
+        return _commit_decoder.decode(payload)
+    except msgspec.ValidationError:
+        loose = _loose_commit_decoder.decode(payload)
+        events = [
+            _event_decoder.decode(raw)
+            for raw in loose.events
+            if _event_name_decoder.decode(raw).event in _EVENT_NAMES
+        ]
+        return Commit(
+            market=loose.market,
+            sequence=loose.sequence,
+            term=loose.term,
+            time=loose.time,
+            previous=loose.previous,
+            digest=loose.digest,
+            events=events,
+        )
+
+
+def encode_commit(
+    *, market: str, sequence: int, term: int, time: int, previous: str, digest: str, events: bytes
+) -> bytes:
+    """Write a commit whose events are encoded already, joined by commas, without brackets.
+
+    The leader encodes each command's events once, to know their bytes before it puts them into a
+    commit; the result is what `encode` makes of a `Commit`.
+    """
+    head = (
+        f'{{"market":"{market}","sequence":{sequence},"term":{term},"time":{time},'
+        f'"previous":"{previous}","digest":"{digest}","events":['
+    )
+    return b"%b%b]}" % (head.encode(), events)
