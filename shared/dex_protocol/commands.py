@@ -91,7 +91,7 @@ def own_id(command: Command) -> str | UnsetType:
 
 
 def what_is_malformed(command: Command) -> str | None:
-    """Tell what makes a decoded command unreadable (1001), in a sentence; None when nothing does."""
+    """Tell what makes a decoded command malformed (1001), in a sentence; None if nothing."""
     match command:
         case Submit():
             return _malformed_submit(command)

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec import UNSET, Struct, UnsetType
 
 from dex_protocol.commands import OrderType, SelfTrade, Side, TimeInForce
+from dex_protocol.numbers import ZERO
 from dex_protocol.specification import Specification
 
 PROTOCOL: Final = 1
@@ -68,7 +69,7 @@ class Accepted(Event, tag="accepted"):
     expires_at: int | UnsetType = UNSET
     post_only: bool = False
     self_trade: SelfTrade = "cancel_taker"
-    resting_quantity: str = "0"
+    resting_quantity: str = ZERO
 
 
 class Trade(Event, tag="trade"):
@@ -92,7 +93,7 @@ class Amended(Event, tag="amended"):
     version: int
     command_id: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
-    resting_quantity: str = "0"
+    resting_quantity: str = ZERO
 
 
 class Reduced(Event, tag="reduced"):

@@ -9,7 +9,7 @@ from typing import Final
 # --- What the wire promises ---------------------------------------------------------------------
 
 BATCH_COUNT_MAX: Final = 1_000
-"""Commands in one request. At about 130 bytes each a full batch is an eighth of the payload limit."""
+"""Commands in one request. At 130 bytes each a full batch is an eighth of a payload."""
 
 COMMIT_BYTES_MAX: Final = 512 * 1024
 """Bytes of one commit: half of what a NATS message may have by default (1 MiB), so that a commit,

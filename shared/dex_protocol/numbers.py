@@ -35,6 +35,9 @@ UNIT: Final = 10**DECIMALS_MAX
 COUNT_MAX: Final = 2**63 - 1
 """The most ticks or lots: what a signed 64-bit integer of any language holds."""
 
+ZERO: Final = "0"
+"""The one string for nothing: msgspec leaves out a default when it is the very same object."""
+
 _DECIMAL: Final = re.compile(r"(0|[1-9][0-9]{0,17})(?:\.([0-9]{1,18}))?", re.ASCII)
 
 
@@ -92,7 +95,7 @@ class Scale:
         return count if rest == 0 else None
 
     def _text(self, count: int) -> str:
-        return text_of_units(count * self.step_units)
+        return text_of_units(count * self.step_units) if count else ZERO
 
     def average_text(self, value: int, quantity: int) -> str:
         """Write value / quantity steps, rounded half to even to the step's decimals plus 8.

@@ -8,8 +8,9 @@ from typing import Final
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
+from dex_protocol import limits
 from dex_protocol.ids import is_market
-from dex_protocol.numbers import COUNT_MAX, Scale, normal, units
+from dex_protocol.numbers import COUNT_MAX, normal, units
 
 DECIMAL_FIELDS: Final = (
     "tick_size",
@@ -20,6 +21,7 @@ DECIMAL_FIELDS: Final = (
     "min_notional",
     "price_band",
 )
+POSITIVE_FIELDS: Final = ("tick_size", "lot_size", "max_quantity", "max_price")
 COUNT_FIELDS: Final = ("max_open_orders", "max_peers")
 UNCHANGEABLE_FIELDS: Final = ("market", "tick_size", "lot_size")
 
@@ -64,12 +66,16 @@ def changed(specification: Specification, change: SpecificationChange) -> Specif
 
 
 def normalized(specification: Specification) -> Specification:
-    """Write every decimal of a valid specification without trailing zeros."""
-    fields = {
+    """Write every decimal of a valid specification without trailing zeros, and no default."""
+    fields: dict[str, str | UnsetType] = {
         name: normal(value)
         for name in DECIMAL_FIELDS
         if (value := getattr(specification, name)) is not UNSET
     }
+    if specification.max_open_orders == limits.OPEN_ORDERS_COUNT_MAX:
+        fields["max_open_orders"] = UNSET
+    if specification.max_peers == limits.PEERS_COUNT_MAX:
+        fields["max_peers"] = UNSET
     return structs.replace(specification, **fields)
 
 
@@ -94,8 +100,8 @@ def _wrong_decimals(specification: Specification) -> str | None:
             continue
         value = units(text)
         if value is None:
-            return f'expected {name} as a decimal in a string, such as "0.01", found {text[:80]!r}'
-        if value == 0 and name != "min_notional":
+            return f'expected {name} as a decimal in a string ("0.01"), found {text[:80]!r}'
+        if value == 0 and name in POSITIVE_FIELDS:
             return f"expected {name} above 0, found {text!r}"
     return None
 
@@ -110,13 +116,16 @@ def _wrong_counts(specification: Specification) -> str | None:
 
 def _wrong_quantities(specification: Specification) -> str | None:
     least, most = specification.min_quantity, specification.max_quantity
-    if least is not UNSET and most is not UNSET:
-        assert (least_units := units(least)) is not None
-        assert (most_units := units(most)) is not None
-        if least_units > most_units:
-            return f"expected min_quantity of at most max_quantity {most}, found {least}"
-    if most is not UNSET:
-        assert (most_units := units(most)) is not None
-        if most_units < Scale(specification.lot_size).step_units:
-            return f"expected max_quantity of at least one lot, found {most}"
+    if most is UNSET:
+        return None
+    if least is not UNSET and _units(least) > _units(most):
+        return f"expected min_quantity of at most max_quantity {most}, found {least}"
+    if _units(most) < _units(specification.lot_size):
+        return f"expected max_quantity of at least one lot, found {most}"
     return None
+
+
+def _units(text: str) -> int:
+    value = units(text)
+    assert value is not None, f"expected a decimal, found {text!r}"
+    return value

@@ -256,7 +256,8 @@ class ReferenceMarket:
             if pair_of(own_id) <= self.forgotten_pairs.get(peer, NO_PAIR):
                 return self.rejection(command, "stale_id", self.standing(command, None)), []
 
-        reason = self.refusal(peer, command, time)
+        refusal = getattr(self, f"refusal_of_{command['op']}")
+        reason = refusal(peer, command, time)
         if reason:
             receipt, events = self.refuse(peer, command, reason, content if own_id else None)
         else:
@@ -264,7 +265,8 @@ class ReferenceMarket:
             execute = getattr(self, command["op"])
             receipt, events = execute(peer, command, marks)
 
-        if events:
+        # Whoever an event names is known; that of a cancel_all without an id names nobody.
+        if events and (own_id or command["op"] != "cancel_all"):
             self.peers.add(peer)
             if own_id:
                 self.remember(peer, pair_of(own_id), Outcome(content, reason, dict(receipt)))
@@ -299,17 +301,7 @@ class ReferenceMarket:
             return self.rejection(command, outcome.reason, standing, duplicate=True)
         return {**ids_of(command), **standing, "duplicate": True}
 
-    # Refusals: the ladder, the first rung that applies.
-
-    def refusal(self, peer: str, command: dict, time: int) -> str | None:
-        """Name the first reason to refuse a command, None to execute it."""
-        ladders = {
-            "submit": self.refusal_of_submit,
-            "cancel": self.refusal_of_cancel,
-            "amend": self.refusal_of_amend,
-            "cancel_all": self.refusal_of_cancel_all,
-        }
-        return ladders[command["op"]](peer, command, time)
+    # Refusals: a ladder for each command; the first rung that applies is the reason.
 
     def refusal_of_submit(self, peer: str, command: dict, time: int) -> str | None:
         order = self.new_order(peer, command)
@@ -706,14 +698,8 @@ class ReferenceMarket:
 
 def facts_of(receipt: dict) -> dict:
     """Pick from a remembered receipt what tells how the order stood."""
-    names = (
-        "status",
-        "filled_quantity",
-        "remaining_quantity",
-        "version",
-        "average_price",
-        "order_status",
-    )
+    numbers = ("filled_quantity", "remaining_quantity", "version", "average_price")
+    names = ("status", "order_status", *numbers)
     return {name: receipt[name] for name in names if name in receipt}
 
 

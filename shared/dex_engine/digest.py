@@ -1,0 +1,29 @@
+"""The digest: one number that stands for the book, kept up as orders come and go.
+
+It is the sum, modulo 2^64, over all resting orders, of key times remaining lots. Knows nothing of
+how a book is stored.
+"""
+
+from hashlib import blake2b
+from typing import Final
+
+MASK: Final = 2**64 - 1
+"""Keeps a sum of keys in 64 bits."""
+
+
+def key_of(order_id: str, side: str, price: int, priority: int) -> int:
+    """Give an order's factor in the digest: 64 bits.
+
+    Args:
+        order_id: The order's id.
+        side: `buy` or `sell`.
+        price: In ticks.
+        priority: The number of its entry into the queue of its price, from 1.
+    """
+    text = f"{order_id}|{side}|{price}|{priority}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def digest_text(digest: int) -> str:
+    """Write a digest as the wire has it: 16 hex digits."""
+    return f"{digest:016x}"

@@ -1,0 +1,450 @@
+"""Deciding: what a command does to a market, written down as events and answered by a receipt.
+
+Every function here looks at the market, decides, and establishes facts through the market's own
+methods, the same ones that `apply` uses. Order of questions: the remembered outcomes first, then
+the ladder of checks, then the book.
+"""
+
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from dex_protocol.administration import What
+from dex_protocol.commands import Amend, Cancel, CancelAll, Command, Submit, own_id, time_in_force
+from dex_protocol.content import content_of
+from dex_protocol.events import (
+    Accepted,
+    Amended,
+    AnyEvent,
+    Canceled,
+    CanceledAll,
+    CancelReason,
+    Expired,
+    MarketChanged,
+    MarketState,
+    Reduced,
+    Rejected,
+    Trade,
+)
+from dex_protocol.ids import make_id, pair_of
+from dex_protocol.reasons import Reason
+from dex_protocol.receipts import Fill, Receipt
+from dex_protocol.specification import (
+    SpecificationChange,
+    changed,
+    normalized,
+    what_is_wrong,
+)
+from msgspec import UNSET, UnsetType
+
+from dex_engine import answers, checks
+from dex_engine.matching import Plan, plan
+from dex_engine.order import Order, content_of_order
+from dex_engine.peers import Peer
+from dex_engine.window import Outcome
+
+if TYPE_CHECKING:
+    from dex_engine.market import Market
+
+
+class Executed(NamedTuple):
+    """What came of a command: the answer, and the events in the order they happened."""
+
+    receipt: Receipt
+    events: list[AnyEvent]
+
+
+def execute(market: "Market", command: Command, peer_name: str) -> Executed:
+    """Execute a well-formed command of a peer at the market's time."""
+    market.begin_command()
+    peer = market.peers.get(peer_name)
+    command_id = own_id(command)
+    if peer is not None and command_id is not UNSET:
+        answer = _remembered(market, peer, command, command_id)
+        if answer is not None:
+            return Executed(answer, [])
+    match command:
+        case Submit():
+            return _submit(market, command, peer, peer_name)
+        case Cancel():
+            return _cancel(market, command, peer, peer_name)
+        case Amend():
+            return _amend(market, command, peer, peer_name)
+        case CancelAll():
+            return _cancel_all(market, command, peer, peer_name)
+
+
+# --- One outcome per id -------------------------------------------------------------------------
+
+
+def _remembered(market: "Market", peer: Peer, command: Command, command_id: str) -> Receipt | None:
+    window = peer.window
+    pair = pair_of(command_id)
+    outcome = window.outcomes.get(pair)
+    if outcome is None:
+        if pair > window.forgotten:
+            return None
+        return _refused(market, command, Reason.stale_id)
+    rules = market.rules
+    content = content_of(command)
+    if type(outcome) is Order:
+        # An order id and a command id of the same pair have other content: `op` is in it.
+        if content != content_of_order(outcome, rules.tick, rules.lot):
+            return _refused(market, command, Reason.id_reused)
+        return answers.order_receipt(outcome, rules, duplicate=True)
+    assert type(outcome) is Outcome
+    if content != outcome.content:
+        return _refused(market, command, Reason.id_reused)
+    order = None if outcome.order_id is None else peer.order(outcome.order_id)
+    return answers.repeated(outcome, order, rules)
+
+
+def _refused(
+    market: "Market", command: Command, reason: Reason, order: Order | None = None
+) -> Receipt:
+    return answers.refusal(
+        reason.name,
+        market.rules,
+        order_id=UNSET if type(command) is CancelAll else command.order_id,  # type: ignore[union-attr]
+        command_id=UNSET if type(command) is Submit else command.command_id,  # type: ignore[union-attr]
+        order=order,
+        of_many=type(command) is CancelAll,
+    )
+
+
+def _refuse(
+    market: "Market",
+    command: Command,
+    reason: Reason,
+    *,
+    peer: Peer | None,
+    peer_name: str,
+    order: Order | None = None,
+) -> Executed:
+    receipt = _refused(market, command, reason, order)
+    command_id = own_id(command)
+    # A command without an id is not remembered, and a peer the market has no room for leaves no
+    # trace in it.
+    has_room = peer is not None or len(market.peers) < market.rules.peers_count_max
+    if command_id is UNSET or not has_room:
+        return Executed(receipt, [])
+    content = content_of(command)
+    event = Rejected(
+        peer=peer_name,
+        reason=reason.name,
+        content=content,
+        order_id=UNSET if type(command) is CancelAll else command.order_id,  # type: ignore[union-attr]
+        command_id=UNSET if type(command) is Submit else command_id,
+    )
+    target = None if isinstance(command, Submit | CancelAll) else command.order_id
+    market.remember_refusal(peer_name, command_id, content, reason.name, order_id=target)
+    return Executed(receipt, [event])
+
+
+# --- Submit and amend ---------------------------------------------------------------------------
+
+
+def _submit(market: "Market", command: Submit, peer: Peer | None, peer_name: str) -> Executed:
+    rules = market.rules
+    price = 0 if command.price is UNSET else rules.tick.count(command.price)
+    quantity = rules.lot.count(command.quantity)
+    reason = checks.refusal_of_submit(market, command, peer, price=price, quantity=quantity)
+    if reason is not None:
+        return _refuse(market, command, reason, peer=peer, peer_name=peer_name)
+    assert price is not None
+    assert quantity is not None
+    makers = market.book.opposite(command.side)
+    would_trade = makers.best is not None if command.type == "market" else makers.reaches(price)
+    planned = _plan(
+        market,
+        side=command.side,
+        price=None if command.type == "market" else price,
+        quantity=quantity,
+        peer=peer_name,
+        self_trade=command.self_trade,
+        whole=command.time_in_force == "fok",
+    )
+    reason = checks.refusal_of_plan(
+        command, planned, is_empty=makers.best is None, would_trade=would_trade
+    )
+    if reason is not None:
+        return _refuse(market, command, reason, peer=peer, peer_name=peer_name)
+
+    rest_reason = _why_not_resting(command, planned)
+    resting = planned.left if rest_reason is None else 0
+    order_id = command.order_id
+    if order_id is UNSET:
+        order_id = make_id("order", peer_name, 0, market.next_server_named)
+    order = Order(
+        order_id=order_id,
+        peer=peer_name,
+        side=command.side,
+        type=command.type,
+        price=price,
+        quantity=quantity,
+        time_in_force=time_in_force(command),
+        expires_at=0 if command.expires_at is UNSET else command.expires_at,
+        post_only=command.post_only,
+        self_trade=command.self_trade,
+        acceptance=market.next_acceptance,
+    )
+    events: list[AnyEvent] = [
+        Accepted(
+            order_id=order_id,
+            peer=peer_name,
+            side=command.side,
+            quantity=rules.lot.text(quantity),
+            type=command.type,
+            price=UNSET if command.price is UNSET else rules.tick.text(price),
+            time_in_force=order.time_in_force,
+            expires_at=command.expires_at,
+            post_only=command.post_only,
+            self_trade=command.self_trade,
+            resting_quantity=rules.lot.text(resting),
+        )
+    ]
+    market.enter(order, resting)
+    fills = _carry_out(market, order, planned, rest_reason, events)
+    return Executed(answers.order_receipt(order, rules, trades=fills), events)
+
+
+def _amend(market: "Market", command: Amend, peer: Peer | None, peer_name: str) -> Executed:
+    rules = market.rules
+    order = None if peer is None else peer.order(command.order_id)
+    price = None if command.price is UNSET else rules.tick.count(command.price)
+    quantity = None if command.quantity is UNSET else rules.lot.count(command.quantity)
+    reason = checks.refusal_of_amend(market, command, order, price=price, quantity=quantity)
+    if reason is None:
+        assert order is not None
+        new_price = order.price if price is None else price
+        new_quantity = order.quantity if quantity is None else quantity
+        loses_place = new_price != order.price or new_quantity > order.quantity
+        makers = market.book.opposite(order.side)
+        if loses_place and order.post_only and makers.reaches(new_price):
+            reason = Reason.post_only_would_trade
+    if reason is not None:
+        return _refuse(market, command, reason, peer=peer, peer_name=peer_name, order=order)
+    assert order is not None
+
+    left = new_quantity - order.filled
+    planned = Plan([], left, None)
+    if loses_place:
+        planned = _plan(
+            market,
+            side=order.side,
+            price=new_price,
+            quantity=left,
+            peer=peer_name,
+            self_trade=order.self_trade,
+            whole=False,
+        )
+    resting = planned.left if planned.ending is None else 0
+    is_changed = loses_place or new_quantity != order.quantity
+    version = order.version + 1 if is_changed else order.version
+    content = UNSET if command.command_id is UNSET else content_of(command)
+    events: list[AnyEvent] = [
+        Amended(
+            order_id=order.order_id,
+            price=rules.tick.text(new_price),
+            quantity=rules.lot.text(new_quantity),
+            priority="lost" if loses_place else "kept",
+            version=version,
+            command_id=command.command_id,
+            content=content,
+            resting_quantity=rules.lot.text(resting),
+        )
+    ]
+    market.amend(
+        order,
+        price=new_price,
+        quantity=new_quantity,
+        resting=resting,
+        lost=loses_place,
+        version=version,
+    )
+    if command.command_id is not UNSET and content is not UNSET:
+        outcome = Outcome(command.command_id, content, order.order_id)
+        market.remember_amended(order, command.command_id, outcome)
+    fills: list[Fill] = []
+    if loses_place:
+        fills = _carry_out(market, order, planned, planned.ending, events)
+    receipt = answers.order_receipt(order, rules, command_id=command.command_id, trades=fills)
+    return Executed(receipt, events)
+
+
+def _plan(
+    market: "Market",
+    *,
+    side: str,
+    price: int | None,
+    quantity: int,
+    peer: str,
+    self_trade: str,
+    whole: bool,
+) -> Plan:
+    makers = market.book.opposite(side)  # type: ignore[arg-type]
+    if price is not None and not makers.reaches(price):
+        return Plan([], quantity, None)
+    return plan(
+        makers,
+        limit=None if price is None else makers.rank(price),
+        quantity=quantity,
+        peer=peer,
+        self_trade=self_trade,  # type: ignore[arg-type]
+        whole=whole,
+        makers_max=market.bounds.makers_count_max,
+    )
+
+
+def _why_not_resting(command: Submit, planned: Plan) -> CancelReason | None:
+    # What is left over rests, unless something says otherwise.
+    if planned.ending is not None:
+        return planned.ending
+    if command.type == "market":
+        return "market"
+    return None if checks.may_rest(command) else "ioc"
+
+
+def _carry_out(
+    market: "Market",
+    taker: Order,
+    planned: Plan,
+    rest_reason: CancelReason | None,
+    events: list[AnyEvent],
+) -> list[Fill]:
+    """Establish a plan's facts and write them down; the trades in the order they happened."""
+    rules = market.rules
+    fills: list[Fill] = []
+    for step in planned.steps:
+        maker = step.maker
+        quantity = rules.lot.text(step.quantity)
+        if step.meeting == "trade":
+            price = rules.tick.text(maker.price)
+            trade_id = market.next_trade_id
+            events.append(
+                Trade(trade_id, price, quantity, maker.order_id, taker.order_id, taker.side)
+            )
+            fills.append(Fill(trade_id, price, quantity, maker.order_id))
+            market.trade(
+                trade_id, maker=maker, taker=taker, price=maker.price, quantity=step.quantity
+            )
+        elif step.meeting == "remove":
+            events.append(Canceled(maker.order_id, quantity, "self_trade"))
+            market.take_off(maker, "canceled")
+        else:
+            events.append(Reduced(maker.order_id, quantity))
+            market.reduce(maker, step.quantity)
+            events.append(Reduced(taker.order_id, quantity))
+            market.reduce(taker, step.quantity)
+    if rest_reason is not None and planned.left > 0:
+        events.append(Canceled(taker.order_id, rules.lot.text(planned.left), rest_reason))
+        market.take_off(taker, "canceled")
+    return fills
+
+
+# --- Cancels ------------------------------------------------------------------------------------
+
+
+def _cancel(market: "Market", command: Cancel, peer: Peer | None, peer_name: str) -> Executed:
+    order = None if peer is None else peer.order(command.order_id)
+    reason = checks.refusal_of_order(command, order)
+    if reason is not None:
+        return _refuse(market, command, reason, peer=peer, peer_name=peer_name, order=order)
+    assert order is not None
+    event = _take_off(market, order, "requested")
+    if command.command_id is not UNSET:
+        event.command_id = command.command_id
+        event.content = content_of(command)
+        outcome = Outcome(command.command_id, event.content, order.order_id)
+        outcome.note(order)
+        market.remember(peer_name, command.command_id, outcome)
+    receipt = answers.order_receipt(order, market.rules, command_id=command.command_id)
+    return Executed(receipt, [event])
+
+
+def _cancel_all(
+    market: "Market", command: CancelAll, peer: Peer | None, peer_name: str
+) -> Executed:
+    if peer is None and len(market.peers) >= market.rules.peers_count_max:
+        return Executed(_refused(market, command, Reason.too_many_peers), [])
+    orders = [] if peer is None else _orders_of(peer, command.side)
+    canceled = orders[: market.bounds.canceled_count_max]
+    events: list[AnyEvent] = [_take_off(market, order, "requested") for order in canceled]
+    done = CanceledAll(count=len(canceled))
+    events.append(done)
+    if command.command_id is not UNSET:
+        done.command_id = command.command_id
+        done.content = content_of(command)
+        outcome = Outcome(command.command_id, done.content, count=done.count)
+        market.remember(peer_name, command.command_id, outcome)
+    receipt = answers.cancel_all_receipt(
+        command.command_id,
+        [order.order_id for order in canceled],
+        more=len(orders) > len(canceled),
+    )
+    return Executed(receipt, events)
+
+
+def _orders_of(peer: Peer, side: str | UnsetType) -> list[Order]:
+    if side is UNSET:
+        return list(peer.open.values())
+    return [order for order in peer.open.values() if order.side == side]
+
+
+def _take_off(market: "Market", order: Order, reason: CancelReason) -> Canceled:
+    event = Canceled(order.order_id, market.rules.lot.text(order.remaining), reason)
+    market.take_off(order, "canceled")
+    return event
+
+
+# --- What no peer asked for ---------------------------------------------------------------------
+
+
+def housekeeping(market: "Market") -> list[AnyEvent]:
+    """Expire what is due, by `expires_at`, then acceptance; then cancel a closed market's orders.
+
+    Orders of a closed market leave in order of acceptance.
+    """
+    count_max = market.bounds.housekeeping_count_max
+    events: list[AnyEvent] = []
+    market.begin_command()
+    while market.expiring and len(events) < count_max:
+        (expires_at, _), order = market.expiring.peekitem(0)
+        if expires_at > market.time:
+            break
+        events.append(Expired(order.order_id, market.rules.lot.text(order.remaining)))
+        market.take_off(order, "expired")
+    if market.state == "closed":
+        orders = list(islice(market.orders.values(), count_max - len(events)))
+        events += [_take_off(market, order, "market_closed") for order in orders]
+    return events
+
+
+_STATES: dict[str, MarketState] = {"halt": "halted", "resume": "trading", "close": "closed"}
+
+
+def administer(
+    market: "Market", what: What, change: SpecificationChange | None
+) -> tuple[Reason | None, str | None, list[AnyEvent]]:
+    """Change the specification or the state of a market, as an operator asked."""
+    event = MarketChanged()
+    if what == "change":
+        assert change is not None
+        specification = changed(market.specification, change)
+        wrong = what_is_wrong(specification)
+        if wrong is not None:
+            return Reason.malformed, wrong, []
+        if market.state == "closed":
+            return Reason.market_halted, None, []
+        specification = normalized(specification)
+        if specification == market.specification:
+            return None, None, []
+        event.specification = specification
+    else:
+        state = _STATES[what]
+        if state == market.state:
+            return None, None, []
+        if market.state == "closed":
+            return Reason.market_halted, None, []
+        event.state = state
+    market.apply(event)
+    return None, None, [event]

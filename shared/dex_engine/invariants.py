@@ -1,0 +1,171 @@
+"""Every law that a market's state obeys between two commands, in one place.
+
+Each check says what it protects; what is printed on failure is what was found. It reads all of
+the state and changes nothing.
+"""
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from dex_protocol.ids import pair_of
+
+from dex_engine.book import BookSide
+from dex_engine.digest import MASK, key_of
+from dex_engine.errors import InvariantViolated
+from dex_engine.order import Order
+from dex_engine.window import Outcome
+
+if TYPE_CHECKING:
+    from dex_engine.market import Market
+
+
+def check(market: "Market") -> None:
+    """Assert every invariant of a market.
+
+    Raises:
+        InvariantViolated: one does not hold.
+
+    Complexity: linear in the state.
+    """
+    resting = [
+        order
+        for side in (market.book.bids, market.book.asks)
+        for order in _check_side(market, side)
+    ]
+    _check_not_crossed(market)
+    _check_indexes(market, resting)
+    _check_counters(market, resting)
+    _check_peers(market)
+
+
+def _require(holds: bool, law: str, *found: object) -> None:
+    if not holds:
+        raise InvariantViolated(f"{law}: found {', '.join(map(str, found))}")
+
+
+def _check_side(market: "Market", side: BookSide) -> list[Order]:
+    orders: list[Order] = []
+    first = next(iter(side.levels.values()), None)
+    _require(side.best is first, "the best level is the first", side.best, first)
+    for rank, level in side.levels.items():
+        _require(level.rank == rank, "a level stands at its rank", level.rank, rank)
+        _require(side.rank(level.price) == rank, "a rank is a price", level.price, rank)
+        queue = list(level)
+        _require(len(queue) > 0, "no level is empty", level.price)
+        _require(level.count == len(queue), "a level counts its orders", level.count, len(queue))
+        total = sum(order.remaining for order in queue)
+        _require(level.quantity == total, "a level knows its quantity", level.quantity, total)
+        _require(level.newest is queue[-1], "the newest order stands last", level.price)
+        priorities = [order.priority for order in queue]
+        _require(
+            all(a < b for a, b in pairwise(priorities)),
+            "a queue is in order of priority",
+            priorities,
+        )
+        for order in queue:
+            _check_resting(market, order)
+            _require(order.level is level, "an order knows its level", order.order_id)
+            _require(order.price == level.price, "an order stands at its price", order.order_id)
+            _require(
+                market.book.side(order.side) is side, "an order is on its side", order.order_id
+            )
+        orders += queue
+    return orders
+
+
+def _check_resting(market: "Market", order: Order) -> None:
+    _require(order.done == "open", "what rests is open", order.order_id, order.done)
+    _require(order.remaining > 0, "what rests has something left", order.order_id)
+    _require(
+        order.quantity == order.filled + order.remaining,
+        "quantity is filled and remaining",
+        order.order_id,
+        order.quantity,
+        order.filled,
+        order.remaining,
+    )
+    _require(order.type == "limit", "only limit orders rest", order.order_id)
+    _require(order.time_in_force in ("gtc", "gtd"), "only gtc and gtd rest", order.order_id)
+    _require(
+        (order.time_in_force == "gtd") == (order.expires_at != 0),
+        "gtd orders expire, others do not",
+        order.order_id,
+    )
+    _require((order.value > 0) == (order.filled > 0), "fills have a value", order.order_id)
+    key = key_of(order.order_id, order.side, order.price, order.priority)
+    _require(order.key == key, "an order has its key", order.order_id)
+    _require(order.version >= 1, "versions count from 1", order.order_id)
+
+
+def _check_not_crossed(market: "Market") -> None:
+    bid, ask = market.book.bids.best, market.book.asks.best
+    if bid is not None and ask is not None:
+        _require(bid.price < ask.price, "the book is not crossed", bid.price, ask.price)
+
+
+def _check_indexes(market: "Market", resting: list[Order]) -> None:
+    by_id = {order.order_id: order for order in resting}
+    _require(len(by_id) == len(resting), "ids are unique", len(by_id), len(resting))
+    _require(by_id == market.orders, "the open orders are those of the book", len(market.orders))
+    acceptances = [order.acceptance for order in market.orders.values()]
+    _require(acceptances == sorted(acceptances), "open orders are in order of acceptance")
+    of_peers = {i: o for peer in market.peers.values() for i, o in peer.open.items()}
+    _require(of_peers == by_id, "every open order is its peer's", len(of_peers), len(by_id))
+    for peer in market.peers.values():
+        own = [order.acceptance for order in peer.open.values()]
+        _require(own == sorted(own), "a peer's orders are in order of acceptance", peer.name)
+        _require(
+            all(order.peer == peer.name for order in peer.open.values()),
+            "a peer holds its own orders",
+            peer.name,
+        )
+    expiring = {(o.expires_at, o.acceptance): o for o in resting if o.expires_at}
+    _require(expiring == dict(market.expiring), "every gtd order is due once", len(expiring))
+
+
+def _check_counters(market: "Market", resting: list[Order]) -> None:
+    digest = sum(order.key * order.remaining for order in resting) & MASK
+    _require(digest == market.digest_value, "the digest is the book's", market.digest)
+    priorities = [order.priority for order in resting]
+    _require(len(set(priorities)) == len(priorities), "priorities are unique")
+    _require(max(priorities, default=0) < market.next_priority, "priorities only grow")
+    newest = max((order.acceptance for order in resting), default=0)
+    _require(newest < market.next_acceptance, "acceptances only grow", newest)
+    if market.trades:
+        newest = market.trades[-1].trade_id
+        _require(newest < market.next_trade_id, "trade ids only grow", newest)
+    _require(market.state in ("trading", "halted", "closed"), "a known state", market.state)
+
+
+def _check_peers(market: "Market") -> None:
+    for peer in market.peers.values():
+        window = peer.window
+        outcomes = window.outcomes
+        _require(len(outcomes) <= window.count_max, "a window is bounded", len(outcomes))
+        lowest = min(outcomes, default=window.forgotten + 1)
+        _require(lowest > 0, "pairs are above 0", lowest)
+        if window.forgotten:
+            _require(
+                len(outcomes) == window.count_max, "a window forgets only when full", peer.name
+            )
+        for pair, outcome in outcomes.items():
+            is_order = type(outcome) is Order
+            own_id = outcome.order_id if is_order else outcome.id  # type: ignore[union-attr]
+            _require(pair_of(str(own_id)) == pair, "an outcome stands at its pair", own_id)
+            if is_order:
+                _check_remembered(market, outcome)  # type: ignore[arg-type]
+            elif type(outcome) is Outcome and outcome.count is None and outcome.reason is None:
+                _require(outcome.status is not None, "an outcome has a status", own_id)
+
+
+def _check_remembered(market: "Market", order: Order) -> None:
+    is_open = market.orders.get(order.order_id) is order
+    _require(is_open == (order.done == "open"), "open orders rest", order.order_id, order.done)
+    if not is_open:
+        _require(order.level is None, "what is done has left the book", order.order_id)
+        _require(order.remaining == 0, "what is done has nothing left", order.order_id)
+        _require(
+            (order.done == "filled") <= (order.filled == order.quantity),
+            "what is filled is filled whole",
+            order.order_id,
+        )

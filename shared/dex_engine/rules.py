@@ -1,0 +1,78 @@
+"""A specification turned into integers: the bounds that commands are checked against.
+
+Knows nothing of orders or of a market's state.
+"""
+
+from typing import Final
+
+from dex_protocol import limits
+from dex_protocol.commands import Side
+from dex_protocol.numbers import COUNT_MAX, UNIT, Scale, units
+from dex_protocol.specification import Specification
+from msgspec import UNSET, UnsetType
+
+
+class Rules:
+    """What a specification says, in ticks and lots, inclusive on both ends."""
+
+    __slots__ = (
+        "_band_units",
+        "lot",
+        "notional_min",
+        "open_orders_count_max",
+        "peers_count_max",
+        "price_max",
+        "quantity_max",
+        "quantity_min",
+        "specification",
+        "tick",
+    )
+
+    def __init__(self, specification: Specification, *, tick: Scale, lot: Scale) -> None:
+        self.specification: Final = specification
+        self.tick: Final = tick
+        self.lot: Final = lot
+        self.price_max: Final = min(_floor(specification.max_price, tick), COUNT_MAX)
+        self.quantity_max: Final = min(_floor(specification.max_quantity, lot), COUNT_MAX)
+        self.quantity_min: Final = max(_ceiling(specification.min_quantity, lot.step_units), 1)
+        # In ticks times lots.
+        self.notional_min: Final = _ceiling(
+            specification.min_notional, tick.step_units * lot.step_units, scale=UNIT
+        )
+        self._band_units: Final = _units(specification.price_band)
+        self.open_orders_count_max: Final = _or(
+            specification.max_open_orders, limits.OPEN_ORDERS_COUNT_MAX
+        )
+        self.peers_count_max: Final = _or(specification.max_peers, limits.PEERS_COUNT_MAX)
+
+    def is_in_band(self, side: Side, price: int, *, last_price: int) -> bool:
+        """Tell whether a limit price is not too much worse than the last trade's.
+
+        Args:
+            side: Whose limit it is: a buy may not be far above, a sell not far below.
+            price: In ticks.
+            last_price: In ticks; 0 before the first trade, when everything is in the band.
+        """
+        if self._band_units is None or last_price == 0:
+            return True
+        if side == "buy":
+            return price * UNIT <= last_price * (UNIT + self._band_units)
+        return price * UNIT >= last_price * (UNIT - self._band_units)
+
+
+def _units(text: str | UnsetType) -> int | None:
+    return None if text is UNSET else units(text)
+
+
+def _or(value: int | UnsetType, default: int) -> int:
+    return default if value is UNSET else value
+
+
+def _floor(text: str | UnsetType, scale: Scale) -> int:
+    value = _units(text)
+    return COUNT_MAX if value is None else value // scale.step_units
+
+
+def _ceiling(text: str | UnsetType, step: int, *, scale: int = 1) -> int:
+    value = _units(text)
+    return 0 if value is None else -(-value * scale // step)

@@ -1,0 +1,89 @@
+"""The retry window: what became of a peer's commands, found again by their ids.
+
+It keeps the outcomes of the highest pairs; the lowest leaves first, whenever it came, and
+`forgotten` is the highest pair that ever left. Knows nothing of receipts: it holds outcomes.
+"""
+
+from heapq import heapify, heappush, heappushpop
+
+from dex_protocol.ids import Pair
+from dex_protocol.receipts import Status
+from msgspec import Struct
+
+from dex_engine.order import Order
+
+
+class Outcome(Struct, gc=False):
+    """What became of a command that is not an accepted submit, and the order as it left it.
+
+    Quantities in lots, `value` in ticks times lots. An accepted submit's outcome is its `Order`.
+    """
+
+    id: str
+    """The command's own id: a refused submit's order id, or a command id."""
+    content: str
+    order_id: str | None = None
+    """The order it was about; None for a `cancel_all` and a refused submit."""
+    reason: str | None = None
+    """Why it was refused; None when it was not."""
+    count: int | None = None
+    """How many orders a `cancel_all` canceled; None for the others."""
+    status: Status | None = None
+    """The order's status as the command left it; None when there was no such order."""
+    filled: int = 0
+    remaining: int = 0
+    value: int = 0
+    version: int = 0
+
+    def note(self, order: Order) -> None:
+        """Keep the order as the command leaves it."""
+        self.status = order.status
+        self.filled = order.filled
+        self.remaining = order.remaining
+        self.value = order.value
+        self.version = order.version
+
+
+class RetryWindow:
+    """One peer's remembered outcomes, at most `count_max`."""
+
+    __slots__ = ("_heap", "count_max", "forgotten", "highest", "outcomes")
+
+    def __init__(self, count_max: int) -> None:
+        self.count_max = count_max
+        self.outcomes: dict[Pair, Order | Outcome] = {}
+        self.forgotten = Pair(0)
+        self.highest = Pair(0)
+        # All pairs of `outcomes`, the lowest first.
+        self._heap: list[Pair] = []
+
+    def remember(self, pair: Pair, outcome: Order | Outcome) -> None:
+        """Add an outcome; the lowest pair leaves when there are too many, be it this one.
+
+        Complexity: logarithmic in `count_max`.
+        """
+        assert pair not in self.outcomes, f"pair {pair} has an outcome already"
+        self.outcomes[pair] = outcome
+        if pair > self.highest:
+            self.highest = pair
+        if len(self._heap) < self.count_max:
+            heappush(self._heap, pair)
+            return
+        lowest = heappushpop(self._heap, pair)
+        del self.outcomes[lowest]
+        if lowest > self.forgotten:
+            self.forgotten = lowest
+
+    def order(self, pair: Pair) -> Order | None:
+        """Give the order that a remembered submit made, if that is what the pair was used for."""
+        outcome = self.outcomes.get(pair)
+        return outcome if type(outcome) is Order else None
+
+    def load(self, outcomes: dict[Pair, Order | Outcome], *, forgotten: Pair) -> None:
+        """Take over what a snapshot kept."""
+        self.outcomes = outcomes
+        self.forgotten = forgotten
+        # The highest pair never leaves: others are lower.
+        self.highest = max(outcomes, default=forgotten)
+        self._heap = list(outcomes)
+        heapify(self._heap)

@@ -1,0 +1,230 @@
+"""Connections to NATS, with every option of the library chosen here, each for a reason.
+
+A connection made here heals by itself, forgets what it could not send, and leaves a dead node
+within seconds. Knows nothing of what is sent over it; `messaging` does.
+
+Quirks of nats-py 2.16.0 that end here:
+
+* A connection whose node stopped with unsent data waits for that data for ever when it should
+  reconnect, `force_reconnect()` included, since both wait until the old socket is closed
+  (nats.py issue 671). `_BoundedTransport` gives that wait an end, so no watchdog is needed.
+* What was published but not yet written when the connection broke goes out after the
+  reconnection, with `pending_size=0` too: seconds old orders. It is dropped at the disconnection.
+* With `max_reconnect_attempts=-1` a first connection is tried for ever, wrong passwords included.
+* `Client.flush()` that is given up (by its timeout, or canceled) ends the reading of the
+  connection when the late answer comes. Nothing here calls it; use `Requester.round_trip`.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+import nats.errors
+from msgspec import Struct
+from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
+
+CLOSE_TIMEOUT_S: Final = 0.5
+"""How long a socket may take to close, or to send the rest first: it takes milliseconds when the
+node lives, and for ever when it does not."""
+
+PING_INTERVAL_S: Final = 1
+"""With two pings unanswered a node counts as dead after 2 to 3 s, about as long as it takes a node
+to give up a client, and less than an election in NATS takes (4 to 9 s)."""
+
+RECONNECT_WAIT_S: Final = 0.1
+"""Pause before a node is tried again: long enough for a dead cluster not to be a busy loop."""
+
+
+class CannotConnect(Exception):
+    """No server let us in: none answered in time, or one refused who we say we are."""
+
+    def __init__(self, servers: tuple[str, ...], cause: str) -> None:
+        """Name the servers that were tried, and what the last attempt said."""
+        super().__init__(f"cannot connect to NATS at {', '.join(servers)}: {cause}")
+        self.servers = servers
+        self.cause = cause
+
+
+class ConnectionOptions(Struct, frozen=True, kw_only=True):
+    """Where to connect, and as whom."""
+
+    servers: tuple[str, ...]
+    """Addresses like nats://127.0.0.1:4222. Further nodes of a cluster are learned from these.
+
+    NB: no user or password in an address; the nodes learned later would not get them.
+    """
+    name: str
+    """What operators see in NATS' list of connections."""
+    user: str | None = None
+    password: str | None = None
+    nkey_seed_file: str | None = None
+    """A file with the seed of an nkey, as an alternative to user and password."""
+    credentials_file: str | None = None
+    """A file with a user JWT and its seed, as another."""
+    tls_ca: str | None = None
+    """A file with the certificates to trust. None: those of the system, when a node wants TLS."""
+    inbox_prefix: str = "_INBOX"
+    """What reply subjects begin with. Peers have a prefix each, and may subscribe to that alone."""
+    first_connection_timeout_s: float = 5.0
+    """How long a first connection is tried, over all servers. Later ones are tried for ever."""
+
+
+async def connect(
+    options: ConnectionOptions,
+    *,
+    on_disconnected: Callable[[], None] | None = None,
+    on_reconnected: Callable[[], None] | None = None,
+    on_closed: Callable[[], None] | None = None,
+    on_error: Callable[[str], None] | None = None,
+) -> Client:
+    """Connect to the first server that lets us in, and stay connected to any of them.
+
+    Close the connection with `close`.
+
+    Args:
+        options: Where, and as whom.
+        on_disconnected: Called when the connection is lost, or was closed. Until on_reconnected,
+            whatever is published is refused at once, not kept for later.
+        on_reconnected: Called when it is there again, its subscriptions included.
+        on_closed: Called when it is closed for good: by `close`, or by a node that will not have
+            us any more (credentials revoked, too many connections).
+        on_error: Called with the text of what went wrong in the background: a permission missing,
+            a subscription that drops messages, an attempt to reconnect that failed. Like the other
+            three it runs in the event loop, must not block and must not raise.
+
+    Raises:
+        CannotConnect: not within options.first_connection_timeout_s, or we were refused.
+    """
+    client = Client()
+    client._transport = _BoundedTransport()  # type: ignore[no-untyped-call]
+    loop = asyncio.get_running_loop()
+    is_made = False
+    last_error = "no answer"
+
+    async def disconnected() -> None:
+        # What was not written yet would go out after the reconnection; its senders will have
+        # given up by then. Subscriptions are replayed from a list of their own.
+        client._pending.clear()
+        client._pending_data_size = 0
+        if is_made and on_disconnected is not None:
+            on_disconnected()
+
+    async def reconnected() -> None:
+        if is_made and on_reconnected is not None:
+            on_reconnected()
+
+    async def closed() -> None:
+        if is_made and on_closed is not None:
+            on_closed()
+
+    async def failed(error: Exception) -> None:
+        nonlocal last_error
+        last_error = str(error) or type(error).__name__
+        if is_made:
+            if on_error is not None:
+                on_error(last_error)
+        elif "authorization" in last_error.lower():
+            # Trying again would not help; without this it would go on until the timeout.
+            first_connection.reschedule(loop.time())
+
+    try:
+        async with asyncio.timeout(options.first_connection_timeout_s) as first_connection:
+            await client.connect(
+                **_library_options(options),
+                disconnected_cb=disconnected,
+                reconnected_cb=reconnected,
+                closed_cb=closed,
+                error_cb=failed,
+            )
+    except TimeoutError:
+        await close(client)
+        raise CannotConnect(options.servers, last_error) from None
+    except (OSError, nats.errors.Error) as error:
+        await close(client)
+        raise CannotConnect(options.servers, str(error)) from error
+    is_made = True
+    return client
+
+
+async def close(client: Client) -> None:
+    """Send what is not sent yet and close; within a second, whether or not the node lives."""
+    transport = client._transport
+    assert isinstance(transport, _BoundedTransport)
+    timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, transport.abort)
+    try:
+        await client.close()
+    except OSError:
+        # The socket went while the rest was being sent, and close() went no further. It calls
+        # itself done from its first line on, so it is told otherwise.
+        client._status = Client.DISCONNECTED
+        await client.close()
+    finally:
+        timer.cancel()
+
+
+def _library_options(options: ConnectionOptions) -> dict[str, Any]:
+    tls = None if options.tls_ca is None else ssl.create_default_context(cafile=options.tls_ca)
+    return {
+        "servers": list(options.servers),
+        "name": options.name,
+        # As options, since nodes that are learned by gossip do not get what stands in an address.
+        "user": options.user,
+        "password": options.password,
+        "token": None,
+        "nkeys_seed": options.nkey_seed_file,
+        "user_credentials": options.credentials_file,
+        "tls": tls,
+        "tls_handshake_first": False,
+        "inbox_prefix": options.inbox_prefix,
+        # Clients spread over the nodes by chance; with a fixed order all would sit on the first.
+        "dont_randomize": False,
+        # A connection heals for as long as its process wants to live; the process decides when
+        # to give up, not a count (the default gives up after 60 attempts for each node).
+        "allow_reconnect": True,
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": RECONNECT_WAIT_S,
+        # For one attempt at one node: a distant node answers well within a second.
+        "connect_timeout": 2,
+        # The default, 2 minutes, notices a dead node after 6.
+        "ping_interval": PING_INTERVAL_S,
+        "max_outstanding_pings": 2,
+        # No buffering while disconnected: orders must not go out later, when nobody waits for
+        # them any more. It also removes a flush inside publish() that swallows cancellation.
+        # NB: nothing then holds back who publishes faster than the socket takes; that bound is
+        # the number of requests under way.
+        "pending_size": 0,
+        # Only used by the flush that pending_size=0 removes.
+        "flush_timeout": CLOSE_TIMEOUT_S,
+        # Signals to the task that writes; it writes all there is at each.
+        "flusher_queue_size": 1024,
+        "drain_timeout": 5,
+        # A round trip is a message to oneself.
+        "no_echo": False,
+        # Both would have the node check or confirm each message.
+        "verbose": False,
+        "pedantic": False,
+        # Two regular expressions for each message, and no line break can smuggle in a command.
+        "skip_subject_validation": False,
+    }
+
+
+class _BoundedTransport(TcpTransport):
+    # nats-py makes a transport of its own if the client has none, and asks for that by bool().
+    # Reconnections use the same one again.
+
+    def __bool__(self) -> bool:
+        return True
+
+    async def wait_closed(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await super().wait_closed()  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close the socket at once, whatever was not sent."""
+        if self._io_writer is not None:
+            self._io_writer.transport.abort()
