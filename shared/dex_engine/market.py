@@ -174,8 +174,11 @@ class Market:
         self._advance(time)
         return execution.administer(self, what, change)
 
-    def lead(self, *, server: str, term: int, protocol: int, rules: int) -> list[AnyEvent]:
+    def lead(
+        self, *, server: str, term: int, protocol: int, rules: int, time: int
+    ) -> list[AnyEvent]:
         """Begin a term."""
+        self._advance(time)
         event = LeaderChanged(server=server, term=term, protocol=protocol, rules=rules)
         self.apply(event)
         return [event]
@@ -578,6 +581,17 @@ class Market:
         snapshot.read(market, data)
         market.check()
         return market
+
+    def dispose(self) -> None:
+        """Take the state apart, so that its memory is free at once; it must not be used again.
+
+        Orders and levels refer to each other, and orders are outside the collector's sight.
+        """
+        for order in self.orders.values():
+            order.level = order.older = order.newer = None
+        self.orders.clear()
+        self.peers.clear()
+        self.book = Book()
 
     def check(self) -> None:
         """Assert every invariant of the state.

@@ -28,6 +28,7 @@ from dex_protocol.commands import (
     what_is_malformed,
 )
 from dex_protocol.events import AnyEvent, Commit
+from dex_protocol.ids import is_peer
 from dex_protocol.reasons import Reason
 from dex_protocol.receipts import Receipt, refused
 
@@ -75,6 +76,10 @@ def decode_request(payload: bytes, peer: str) -> tuple[list[Element], bool]:
         The elements in order, each a command or the receipt of its refusal (1001 to 1004), and
         whether the reply is an array. Never raises for what a peer sent.
     """
+    if not is_peer(peer):
+        return [_malformed(f"expected the subject to end in a peer's name, found {peer[:80]!r}")], (
+            False
+        )
     if payload[:1] == b"[" or payload.lstrip(b" \t\r\n")[:1] == b"[":
         return _decode_batch(payload, peer)
     return [_decode_command(payload, peer)], False

@@ -140,12 +140,15 @@ def _malformed_submit(command: Submit) -> str | None:
             return "expected no price, for a market order, found one"
         if command.time_in_force in ("gtc", "gtd"):
             return f"expected ioc or fok, for a market order, found {command.time_in_force}"
+    elif command.price is not UNSET and units(command.price) is None:
+        # A type outside its list is not yet what is wrong (1002): a decimal is read before.
+        return _malformed_decimal("price", command.price)
     if command.time_in_force == "gtd":
         if command.expires_at is UNSET:
             return "expected expires_at, for a gtd order, found none"
         if command.expires_at > TIME_MAX:
             return f"expected expires_at of at most {TIME_MAX}, found a greater one"
-    elif command.expires_at is not UNSET:
+    elif command.expires_at is not UNSET and command.time_in_force in (UNSET, "gtc", "ioc", "fok"):
         return "expected expires_at with gtd only, found it with another time in force"
     if command.post_only and (command.type == "market" or command.time_in_force in ("ioc", "fok")):
         return "expected post_only with gtc and gtd only, found it with another time in force"

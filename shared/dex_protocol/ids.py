@@ -4,12 +4,16 @@ Knows nothing of what was done with an id before: the market's retry window does
 """
 
 import re
+from functools import lru_cache
 from typing import Final, Literal, NewType
 
 Pair = NewType("Pair", int)
 """An id's (timestamp, sequence number) as one integer that orders as the pair does."""
 
 Kind = Literal["order", "command"]
+
+NAMES_COUNT_MAX: Final = 4_096
+"""Peers' names remembered as well-formed or not."""
 
 _COUNT_END: Final = 10**12
 _MARKET: Final = re.compile(r"[A-Za-z0-9-]{1,24}", re.ASCII)
@@ -24,6 +28,7 @@ def is_market(text: str) -> bool:
     return _MARKET.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=NAMES_COUNT_MAX)
 def is_peer(text: str) -> bool:
     """Tell whether a text may name a peer."""
     return _PEER.fullmatch(text) is not None

@@ -57,7 +57,7 @@ LATE_US: Final = 1_000_000
 """A command that waited so long in a server is answered `retry`, not executed: its peer has asked
 again by then, perhaps somebody else."""
 
-MIN_SEQUENCE_WAIT_S: Final = 1.0
+MIN_SEQUENCE_WAIT_US: Final = 1_000_000
 """How long a query waits for its `min_sequence` before it is answered `retry`."""
 
 # --- The servers' own ---------------------------------------------------------------------------

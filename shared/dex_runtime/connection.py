@@ -18,7 +18,7 @@ Quirks of nats-py 2.16.0 that end here:
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import nats.errors
 from msgspec import Struct
@@ -36,6 +36,9 @@ to give up a client, and less than an election in NATS takes (4 to 9 s)."""
 RECONNECT_WAIT_S: Final = 0.1
 """Pause before a node is tried again: long enough for a dead cluster not to be a busy loop."""
 
+
+Connection: TypeAlias = Client
+"""An open connection, for those who pass it on."""
 
 class CannotConnect(Exception):
     """No server let us in: none answered in time, or one refused who we say we are."""

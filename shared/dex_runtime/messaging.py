@@ -169,8 +169,9 @@ class Requester:
     async def close(self) -> None:
         """Stop listening; whoever still waits gets NoReply. The connection stays open."""
         subscription, self._subscription = self._subscription, None
-        futures = [*self._waiting.values(), *(each.ended for each in self._collecting.values())]
-        for future in futures:
+        waiting: list[asyncio.Future[Any]] = [*self._waiting.values()]
+        waiting += [collector.ended for collector in self._collecting.values()]
+        for future in waiting:
             if not future.done():
                 future.set_exception(NoReply("the requester was closed"))
         if subscription is not None and not self._client.is_closed:

@@ -187,10 +187,16 @@ def configuration(stream: Stream, *, replicas: int) -> api.StreamConfig:
         # Buckets and stores replace by rolling up; a log must not be replaced by one message.
         allow_rollup_hdrs=stream.allows_rollup,
         allow_direct=stream.is_readable_anywhere,
-        republish=None
-        if stream.republish_to is None
-        else api.RePublish(src=">", dest=stream.republish_to),
+        republish=_republished(stream),
     )
+
+
+def _republished(stream: Stream) -> api.RePublish | None:
+    if stream.republish_to is None:
+        return None
+    # JetStream 2.15 takes no wildcard here that the destination does not have too.
+    (source,) = stream.subjects
+    return api.RePublish(src=source, dest=stream.republish_to)
 
 
 _COMPARED: Final = (

@@ -47,6 +47,4 @@ class EngineAndReference(RuleBasedStateMachine):
 
 
 TestEngineAndReference = EngineAndReference.TestCase
-TestEngineAndReference.settings = settings(
-    max_examples=400, stateful_step_count=50, deadline=None
-)
+TestEngineAndReference.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)

@@ -51,7 +51,12 @@ class Twins:
             log_id="log",
             time=self.history.time,
         )
-        self.commit(opened + self.leader.lead(server="server-1", term=1, protocol=1, rules=1))
+        self.commit(
+            opened
+            + self.leader.lead(
+                server="server-1", term=1, protocol=1, rules=1, time=self.history.time
+            )
+        )
 
     def step(self) -> None:
         step = workload.next_step(self.choose, self.history)

@@ -4,6 +4,7 @@ Knows nothing of NATS. `dex_server.jetstream` keeps these contracts on JetStream
 tests/contracts runs against every implementation.
 """
 
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from msgspec import Struct
@@ -27,7 +28,7 @@ class Entry(Struct, frozen=True, gc=False):
     stored_at: int
 
 
-class Undecided(Exception):  # noqa: N818  (not an error: an outcome nobody knows yet)
+class Undecided(Exception):
     """An append that was not confirmed: refused, unanswered, or lost on the way.
 
     The entry may be in the log, may get there later, or may never. Only what stands at its
@@ -36,11 +37,11 @@ class Undecided(Exception):  # noqa: N818  (not an error: an outcome nobody know
     """
 
 
-class LogUnavailable(Exception):  # noqa: N818
+class LogUnavailable(Exception):
     """The log, or the store of snapshots, did not answer a read; try again later."""
 
 
-class SnapshotInvalid(Exception):  # noqa: N818
+class SnapshotInvalid(Exception):
     """A stored snapshot is gone, or its bytes are not those it was saved with; use another."""
 
 
@@ -102,6 +103,25 @@ class Log(Protocol):
         Raises:
             LogUnavailable: no answer, or the answer has holes.
         """
+        ...
+
+
+class Directory(Protocol):
+    """The names and first specifications of all markets."""
+
+    async def open(self, market: str, specification: bytes) -> bytes:
+        """Write a market's first specification, unless it has one.
+
+        Returns:
+            What stands there now, these bytes or those of whoever was first.
+
+        Raises:
+            LogUnavailable: it may or may not be written; do it again.
+        """
+        ...
+
+    def watch(self) -> AsyncIterator[tuple[str, bytes]]:
+        """Give each market that exists, and then each new one; without end."""
         ...
 
 

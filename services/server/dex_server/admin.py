@@ -1,0 +1,89 @@
+"""What operators ask for: opening a market here, everything else by the market's leader."""
+
+from typing import TYPE_CHECKING
+
+from dex_protocol.administration import REQUESTS, AdminReply, OpenRequest, What
+from dex_protocol.codec import decode_as, encode
+from dex_protocol.ids import is_market
+from dex_protocol.reasons import Reason, RetryReason
+from dex_protocol.receipts import Receipt, refused, retry
+from dex_protocol.specification import SpecificationChange, normalized, what_is_wrong
+from dex_runtime.serving import Incoming
+
+from dex_server.replication.effects import Administered
+from dex_server.replication.ports import LogUnavailable
+
+if TYPE_CHECKING:
+    from dex_server.server import Server
+
+
+class Admin:
+    """The operators' requests to one server."""
+
+    def __init__(self, server: "Server") -> None:
+        """Take the server, for its markets."""
+        self._server = server
+
+    def on_request(self, incoming: Incoming) -> None:
+        """Answer a request, or have it answered."""
+        _, _, market, what = incoming.subject.split(".", 3)
+        read = self._read(market, what, incoming)
+        if isinstance(read, Receipt):
+            self._server.spawn(incoming.reply_to.send(encode(read)))
+        elif isinstance(read, OpenRequest):
+            self._server.spawn(self._open(market, read, incoming))
+        else:
+            self._server.drivers[market].administer(read)
+
+    def _read(
+        self, market: str, what: str, incoming: Incoming
+    ) -> OpenRequest | Administered | Receipt:
+        kind = REQUESTS.get(what)
+        if kind is None:
+            expected = ", ".join(REQUESTS)
+            return refused(Reason.unknown_value, f"expected one of {expected}, found {what[:80]!r}")
+        request = decode_as(incoming.payload, kind)
+        if isinstance(request, Receipt):
+            return request
+        if isinstance(request, OpenRequest):
+            wrong = _wrong_opening(market, request)
+            return request if wrong is None else refused(Reason.malformed, wrong)
+        if market not in self._server.drivers:
+            return refused(Reason.unknown_market, f"there is no market {market[:80]!r}")
+        change = request if isinstance(request, SpecificationChange) else None
+        named: What = what  # type: ignore[assignment]  # a key of REQUESTS is a What
+        return Administered(named, change, incoming.reply_to)
+
+    async def _open(self, market: str, request: OpenRequest, incoming: Incoming) -> None:
+        specification = normalized(request.specification)
+        wanted = encode(specification)
+        try:
+            written = await self._server.directory.open(market, wanted)
+        except LogUnavailable as unavailable:
+            answer = encode(retry(RetryReason.unavailable, str(unavailable)))
+        else:
+            if written != wanted:
+                answer = encode(
+                    refused(
+                        Reason.malformed,
+                        f"expected the specification that {market} was opened with,"
+                        f" {written.decode()}, found another",
+                    )
+                )
+            else:
+                driver = await self._server.add(market, written)
+                # Opened means that an order can be placed.
+                await driver.leads.wait()
+                answer = encode(AdminReply(driver.replica.stored))
+        await incoming.reply_to.send(answer)
+
+
+def _wrong_opening(market: str, request: OpenRequest) -> str | None:
+    if not is_market(market):
+        return f"expected a market's name of letters, digits and dashes, found {market[:80]!r}"
+    if request.specification.market != market:
+        return (
+            f"expected a specification of {market}, as in the subject,"
+            f" found one of {request.specification.market[:80]!r}"
+        )
+    return what_is_wrong(request.specification)

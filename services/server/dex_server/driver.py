@@ -1,0 +1,308 @@
+"""The shell around one replica: inputs in, effects out.
+
+It decides nothing. Everything that arrives is put into one inbox; each turn hands the replica all
+of it, and performs the effects in their order. What the world does not answer is asked again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol, TypeVar, assert_never
+
+from dex_protocol import subjects
+from dex_runtime.clock import monotonic_us, now_us
+from dex_runtime.serving import Incoming, Responder, Service
+
+from dex_server import snapshotting
+from dex_server.replication.effects import (
+    Administered,
+    Alarm,
+    Append,
+    AppendConfirmed,
+    AppendUndecided,
+    Asked,
+    Effect,
+    EndFound,
+    FindEnd,
+    Input,
+    Instant,
+    ListSnapshots,
+    LoadSnapshot,
+    LogRead,
+    Look,
+    Lost,
+    Nominated,
+    Note,
+    ReadLog,
+    RemoveSnapshot,
+    Request,
+    Requests,
+    SaveSnapshot,
+    Send,
+    Serve,
+    SnapshotFailed,
+    SnapshotLoaded,
+    SnapshotSaved,
+    SnapshotsListed,
+    SnapshotTaken,
+    SnapshotUnusable,
+    Stands,
+    Start,
+    Stopped,
+    TakeSnapshot,
+    Tick,
+    ToldToStop,
+    Unserve,
+)
+from dex_server.replication.ports import (
+    Log,
+    LogUnavailable,
+    SnapshotInvalid,
+    SnapshotName,
+    Snapshots,
+    Undecided,
+)
+from dex_server.replication.replica import Replica
+
+TICK_S: Final = 0.1
+"""How often a replica hears of the time when nothing happens: `gtd` orders are over within 1 s."""
+
+AGAIN_S: Final = 0.05
+"""The pause before something unanswered is asked again; it was waited for long enough before."""
+
+READ_BYTES: Final = 4 * 1024 * 1024
+"""How much of a log is asked for at once: applied in about 0.2 s, while other markets wait."""
+
+RENOMINATED_S: Final = 2.0
+"""How long a server that lost the lead waits before it tries again: another may lead by then."""
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class Alarms(Protocol):
+    """Where what an operator must know at once is told."""
+
+    async def raise_alarm(self, market: str, text: str) -> None:
+        """Tell it, if anybody can be told just now."""
+        ...
+
+
+class Driver:
+    """One market on this server: its replica, its ports, and the requests to it."""
+
+    def __init__(
+        self, replica: Replica, *, log: Log, snapshots: Snapshots, orders: Responder, alarms: Alarms
+    ) -> None:
+        """Take the ports of one market, and the connection that its orders arrive on."""
+        self.replica = replica
+        self.log = log
+        self._snapshots = snapshots
+        self._orders = orders
+        self._alarms = alarms
+        self._about = {"market": replica.name, "server": replica.server}
+        self._inputs: list[Input] = [Start(), Nominated()]
+        self._requests: list[Request] = []
+        self._wake = asyncio.Event()
+        self._service: Service | None = None
+        self._tasks: asyncio.TaskGroup
+        self._under_way: set[asyncio.Task[None]] = set()
+        self.is_stopped = False
+        self.leads = asyncio.Event()
+        """Set while this server leads the market."""
+
+    # --- From outside ---------------------------------------------------------------------------
+
+    def give(self, given: Input) -> None:
+        """Put an input into the inbox."""
+        self._inputs.append(given)
+        self._wake.set()
+
+    def ask(self, asked: Asked) -> None:
+        """Put a peer's query into the inbox."""
+        self.give(asked)
+
+    def administer(self, wish: Administered) -> None:
+        """Put an operator's wish into the inbox."""
+        self.give(wish)
+
+    def stop(self) -> None:
+        """Have the replica finish what it has in hand; `run` returns then."""
+        self.give(ToldToStop())
+
+    async def run(self) -> None:
+        """Drive the replica until it stops."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as self._tasks:
+            self._wake.set()
+            timer = loop.call_later(TICK_S, self._wake.set)
+            while not self.is_stopped:
+                await self._wake.wait()
+                self._wake.clear()
+                timer.cancel()
+                timer = loop.call_later(TICK_S, self._wake.set)
+                await self._turn()
+            timer.cancel()
+            await self._stop_serving()
+            self._cancel_tasks()
+
+    async def _turn(self) -> None:
+        now = Instant(now_us(), monotonic_us())
+        inputs, self._inputs = self._inputs, []
+        if self._requests:
+            inputs.append(Requests(self._requests))
+            self._requests = []
+        for given in inputs or [Tick()]:
+            for effect in self.replica.step(given, now):
+                await self._perform(effect)
+
+    def _on_request(self, incoming: Incoming) -> None:
+        self._requests.append(
+            Request(
+                peer=subjects.last_token(incoming.subject),
+                payload=incoming.payload,
+                reply_to=incoming.reply_to,
+                arrived=monotonic_us(),
+            )
+        )
+        self._wake.set()
+
+    # --- Effects --------------------------------------------------------------------------------
+
+    async def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Send():
+                await effect.reply_to.send(effect.payload)
+            case Append():
+                self._spawn(self._append(effect))
+            case Look():
+                self._spawn(self._look(effect.sequence))
+            case Serve():
+                self._service = await self._orders.serve(
+                    subjects.orders(self.replica.name, "*"),
+                    queue=subjects.LEADER_GROUP,
+                    on_request=self._on_request,
+                )
+                self.leads.set()
+            case Unserve():
+                self.leads.clear()
+                await self._stop_serving()
+            case Lost():
+                self._spawn(self._renominate())
+            case ListSnapshots():
+                self._spawn(self._list_snapshots())
+            case LoadSnapshot():
+                self._spawn(self._load_snapshot(effect.name))
+            case FindEnd():
+                self._spawn(self._find_end())
+            case ReadLog():
+                self._spawn(self._read(effect))
+            case TakeSnapshot():
+                # Before the next input changes the state: the fork happens here and now.
+                assert self.replica.market is not None
+                writing = snapshotting.fork_snapshot(self.replica.market)
+                self._spawn(self._take_snapshot(effect, writing))
+            case SaveSnapshot():
+                self._spawn(self._save_snapshot(effect))
+            case RemoveSnapshot():
+                self._spawn(self._remove_snapshot(effect.name))
+            case Alarm():
+                _log.error("%s", effect.text, extra=self._about)
+                self._spawn(self._alarms.raise_alarm(self.replica.name, effect.text))
+            case Note():
+                _log.info("%s", effect.text, extra=self._about)
+            case Stopped():
+                self.is_stopped = True
+                self._wake.set()
+            case _:
+                assert_never(effect)
+
+    async def _append(self, effect: Append) -> None:
+        sequence = effect.after.sequence + 1
+        if effect.again:
+            await asyncio.sleep(AGAIN_S)
+        try:
+            await self.log.append(effect.payload, after=effect.after)
+        except Undecided as undecided:
+            _log.info("append of commit %s: %s", sequence, undecided, extra=self._about)
+            self.give(AppendUndecided(sequence, str(undecided)))
+        else:
+            self.give(AppendConfirmed(sequence))
+
+    async def _look(self, sequence: int) -> None:
+        self.give(Stands(sequence, await self._answered(lambda: self.log.entry(sequence))))
+
+    async def _find_end(self) -> None:
+        first, last = await self._answered(self.log.bounds)
+        self.give(EndFound(first, last))
+
+    async def _read(self, effect: ReadLog) -> None:
+        entries = await self._answered(
+            lambda: self.log.read(
+                effect.from_sequence,
+                through_sequence=effect.through_sequence,
+                bytes_max=READ_BYTES,
+            )
+        )
+        self.give(LogRead(entries))
+
+    async def _list_snapshots(self) -> None:
+        names = await self._answered(lambda: self._snapshots.names(self.replica.name))
+        self.give(SnapshotsListed(names))
+
+    async def _load_snapshot(self, name: SnapshotName) -> None:
+        try:
+            data = await self._answered(lambda: self._snapshots.load(name))
+        except SnapshotInvalid as invalid:
+            self.give(SnapshotUnusable(name, str(invalid)))
+        else:
+            self.give(SnapshotLoaded(name, data))
+
+    async def _take_snapshot(self, effect: TakeSnapshot, writing: snapshotting.Writing) -> None:
+        try:
+            data = await writing.result()
+        except snapshotting.WritingFailed as failed:
+            _log.warning("no snapshot was taken: %s", failed, extra=self._about)
+            self.give(SnapshotFailed())
+            return
+        name = snapshotting.name_of(self.replica.name, effect.position, effect.digest, data)
+        self.give(SnapshotTaken(name, data))
+
+    async def _save_snapshot(self, effect: SaveSnapshot) -> None:
+        await self._answered(lambda: self._snapshots.save(effect.name, effect.data))
+        self.give(SnapshotSaved(effect.name))
+
+    async def _remove_snapshot(self, name: SnapshotName) -> None:
+        await self._answered(lambda: self._snapshots.remove(name))
+
+    async def _renominate(self) -> None:
+        await asyncio.sleep(RENOMINATED_S)
+        self.give(Nominated())
+
+    async def _answered(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        is_told = False
+        while True:
+            try:
+                return await ask()
+            except LogUnavailable as unavailable:
+                if not is_told:
+                    _log.warning("waiting for NATS: %s", unavailable, extra=self._about)
+                    is_told = True
+                await asyncio.sleep(AGAIN_S)
+
+    # --- Tasks ----------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._tasks.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    def _cancel_tasks(self) -> None:
+        for task in self._under_way:
+            task.cancel()
+
+    async def _stop_serving(self) -> None:
+        service, self._service = self._service, None
+        if service is not None:
+            await service.stop()

@@ -1,0 +1,83 @@
+"""Requests taken in, and their answers sent out, over one connection.
+
+The other side of `messaging`. An answer that cannot be sent is dropped: who asked gets none, asks
+again, and is told then. Knows nothing of what is asked. No error of nats-py leaves this module.
+"""
+
+from collections.abc import Callable
+
+import nats.errors
+from msgspec import Struct
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+
+class Responder:
+    """Answers on one connection."""
+
+    def __init__(self, client: Client) -> None:
+        """Take the connection that the requests arrive on."""
+        self._client = client
+
+    async def serve(
+        self, subject: str, *, queue: str, on_request: Callable[["Incoming"], None]
+    ) -> "Service":
+        """Take in the requests to a subject, which may have wildcards.
+
+        Args:
+            subject: What to serve.
+            queue: The group of servers that share the requests; one of them gets each.
+            on_request: Called for each, in order of arrival; must not block and must not raise.
+        """
+
+        async def on_message(message: Msg) -> None:
+            on_request(Incoming(message.subject, message.data, ReplyAddress(self, message.reply)))
+
+        # NB: the library drops messages silently past its limits (512k messages, 128 MB); what is
+        # taken here goes on at once to queues that are bounded by far less.
+        return Service(await self._client.subscribe(subject, queue=queue, cb=on_message))
+
+    async def send(self, subject: str, payload: bytes) -> None:
+        """Send an answer, if the connection is there to take it."""
+        if not subject:
+            return
+        try:
+            await self._client.publish(subject, payload)
+        except (nats.errors.Error, OSError):
+            return
+
+
+class ReplyAddress(Struct, frozen=True, gc=False):
+    """Where the answer to one request goes; nowhere, when its sender wants none."""
+
+    responder: Responder
+    subject: str
+
+    async def send(self, payload: bytes) -> None:
+        """Send the answer, if the connection is there to take it."""
+        await self.responder.send(self.subject, payload)
+
+
+class Incoming(Struct, frozen=True, gc=False):
+    """A request as it arrived."""
+
+    subject: str
+    payload: bytes
+    reply_to: ReplyAddress
+
+
+class Service:
+    """A subject being served, until `stop`."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        """Use `Responder.serve`."""
+        self._subscription = subscription
+
+    async def stop(self) -> None:
+        """Take in no more requests."""
+        try:
+            await self._subscription.unsubscribe()
+        except nats.errors.Error:
+            # The connection is closed, and the subscription with it.
+            return
