@@ -40,6 +40,7 @@ RECONNECT_WAIT_S: Final = 0.1
 Connection: TypeAlias = Client
 """An open connection, for those who pass it on."""
 
+
 class CannotConnect(Exception):
     """No server let us in: none answered in time, or one refused who we say we are."""
 

@@ -1,1 +1,1 @@
-"""To be described."""
+"""The load generator: sends orders, measures, and checks that what it was told is true."""

@@ -189,8 +189,9 @@ class Replica:
             case Start():
                 return self._begin()
             case SnapshotsListed():
-                self._saved = list(given.names)
                 self._untried = list(given.names)
+                self._saved = list(given.names)
+                self._supersede(now)
                 return self._try_snapshot()
             case SnapshotLoaded():
                 return self._restore(given.name, given.data)
@@ -423,10 +424,15 @@ class Replica:
     def _snapshot_saved(self, name: SnapshotName, now: Instant) -> list[Effect]:
         self._snapshot_under_way = False
         self._saved.insert(0, name)
-        for old in self._saved[SNAPSHOTS_KEPT:]:
-            self._superseded.append((now.monotonic, old))
-        del self._saved[SNAPSHOTS_KEPT:]
+        self._supersede(now)
         return [Note(f"snapshot at commit {name.position.sequence} is stored")]
+
+    def _supersede(self, now: Instant) -> None:
+        known = [name for _, name in self._superseded]
+        for old in self._saved[SNAPSHOTS_KEPT:]:
+            if old not in known:
+                self._superseded.append((now.monotonic, old))
+        del self._saved[SNAPSHOTS_KEPT:]
 
     def _remove_superseded(self, now: Instant) -> list[Effect]:
         due = [

@@ -1,0 +1,256 @@
+"""The exchange that one directory of this machine holds: bring it up, take it down, look at it.
+
+Decides what to start and to end, in which order, and what to undo when it does not work out. Says
+what it does through a function it is given, and prints nothing itself.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from deploy import markets, nodes, processes, servers, state
+from deploy.markets import MarketView
+from deploy.nodes import NodeProcess, NodeSettings
+from deploy.processes import Process
+from deploy.servers import ServerProcess
+from deploy.state import Memory, Settings, State, Wishes
+
+Say = Callable[[str], None]
+
+_NODES: Final = "nodes"
+_SERVERS: Final = "servers"
+
+
+class PortTaken(Exception):
+    """Somebody else listens on a port that a node needs; the text names each and its purpose."""
+
+
+class ProcessView(Struct, frozen=True):
+    """A process as an operator sees it."""
+
+    name: str
+    pid: int | None
+    """None when it does not run."""
+    url: str
+    """Where clients connect; empty for a server."""
+    log: Path
+
+
+class View(Struct, frozen=True):
+    """All that there is: nodes, then servers; markets in the order they were asked for."""
+
+    settings: Settings
+    processes: list[ProcessView]
+    markets: list[MarketView]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each process runs and each market has a leader."""
+        return all(process.pid is not None for process in self.processes) and all(
+            market.leader is not None for market in self.markets
+        )
+
+
+class Installation:
+    """A directory with the stores, the logs, and what is remembered of the processes.
+
+    Not for two at a time: the methods that change something take the directory's lock.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Look at a directory, which need not exist yet."""
+        self.directory: Final = directory.resolve()
+
+    async def up(self, wishes: Wishes, *, say: Say) -> View:
+        """Start what does not run yet, open the markets, and wait until orders can be placed.
+
+        When that fails, or is canceled, what this call started is ended again; what ran before
+        it goes on.
+
+        Raises:
+            Conflict, Busy: it cannot be done; nothing was changed.
+            PortTaken: nothing was started.
+            NodeNotReady, ServerEnded, MarketNotOpen, ProgramMissing: it did not work out.
+        """
+        with state.locked(self.directory):
+            before = state.load(self.directory)
+            running = {} if before is None else _running(before)
+            settings = state.settle(wishes, before, is_running=bool(running))
+            self._refuse_taken_ports(settings, running)
+            for name in () if before is None else before.processes:
+                if name not in running:
+                    say(f"{name} had ended")
+            # What has ended is forgotten, what runs is kept, and what starts is added.
+            memory = Memory(self.directory, State(settings=settings, processes=running))
+            async with AsyncExitStack() as undo:
+                starting = _Starting(self, settings, memory, undo, say)
+                await starting.nodes()
+                if settings.server_count > 0:
+                    await starting.servers()
+                view = await self.look()
+                assert view is not None
+                undo.pop_all()
+            return view
+
+    async def down(self, *, say: Say) -> None:
+        """End the servers, then the nodes; keep the data.
+
+        Raises:
+            Conflict, Busy: it cannot be done.
+            ProcessStuck: the system does not end a process.
+        """
+        if not self.directory.exists():
+            return
+        with state.locked(self.directory):
+            found = state.load(self.directory)
+            if found is None:
+                return
+            memory = Memory(self.directory, found)
+            # Servers need the nodes to finish what they are at.
+            for kind in (_is_server, _is_node):
+                names = [name for name in found.processes if kind(name)]
+                await asyncio.gather(*(_end(name, memory, say=say) for name in names))
+
+    async def clean(self, *, say: Say) -> None:
+        """End everything and remove the data; what else is in the directory stays."""
+        await self.down(say=say)
+        if not self.directory.exists():
+            return
+        with state.locked(self.directory):
+            # NB: only what is ours; the directory may have been named by mistake.
+            shutil.rmtree(self.directory / _NODES, ignore_errors=True)
+            shutil.rmtree(self.directory / _SERVERS, ignore_errors=True)
+            state.forget(self.directory)
+            if not any(self.directory.iterdir()):
+                self.directory.rmdir()
+
+    async def look(self) -> View | None:
+        """See what runs; None when nothing was ever started here, or it was cleaned."""
+        found = state.load(self.directory)
+        if found is None:
+            return None
+        settings = found.settings
+        running = _running(found)
+        node_views = [
+            ProcessView(node.name, _pid(running, node.name), node.url, node.log_file)
+            for node in self.node_settings(settings)
+        ]
+        server_views = [
+            ProcessView(name, _pid(running, name), "", self.server_log(name))
+            for name in _server_names(settings)
+        ]
+        urls = [view.url for view in node_views if view.pid is not None]
+        asked = settings.markets if server_views else ()
+        market_views = await markets.look(urls, asked)
+        return View(settings, node_views + server_views, market_views)
+
+    def _refuse_taken_ports(self, settings: Settings, running: Iterable[str]) -> None:
+        taken = [
+            f"port {port} ({purpose} of {node.name})"
+            for node in self.node_settings(settings)
+            if node.name not in running
+            for port, purpose in ((node.client_port, "clients"), (node.cluster_port, "cluster"))
+            if port is not None and not nodes.is_free(port)
+        ]
+        if taken:
+            raise PortTaken(
+                f"taken by another program: {', '.join(taken)}. Nothing was started; end that "
+                "program, or use other ports with --port"
+            )
+
+    def node_settings(self, settings: Settings) -> list[NodeSettings]:
+        """Describe the nodes, each with its place in the directory."""
+        directory = self.directory / _NODES
+        if settings.node_count == 1:
+            return [nodes.alone(directory / "nats-1", port=settings.client_port)]
+        return nodes.cluster(
+            directory, client_ports=settings.client_ports, cluster_ports=settings.cluster_ports
+        )
+
+    def server_log(self, name: str) -> Path:
+        """Tell where a server's log file is."""
+        return self.directory / _SERVERS / f"{name}.log"
+
+
+class _Starting:
+    # One call of `up`: starts what does not run, and knows how to undo that.
+
+    def __init__(
+        self,
+        installation: Installation,
+        settings: Settings,
+        memory: Memory,
+        undo: AsyncExitStack,
+        say: Say,
+    ) -> None:
+        self._installation = installation
+        self._settings = settings
+        self._memory = memory
+        self._undo = undo
+        self._say = say
+
+    async def nodes(self) -> None:
+        present = []
+        for node in self._installation.node_settings(self._settings):
+            process = self._ensure(node.name, partial(nodes.start, node))
+            present.append(NodeProcess(node, process))
+        await nodes.wait_until_ready(present)
+
+    async def servers(self) -> None:
+        urls = [node.url for node in self._installation.node_settings(self._settings)]
+        replica_count = self._settings.replica_count
+        present = []
+        for name in _server_names(self._settings):
+            log = self._installation.server_log(name)
+            start = partial(servers.start, name, urls=urls, replica_count=replica_count, log=log)
+            process = self._ensure(name, start)
+            present.append(ServerProcess(name, log, process))
+        specifications = [markets.specification(market) for market in self._settings.markets]
+        await servers.open_markets(present, specifications, urls=urls)
+
+    def _ensure(self, name: str, start: Callable[[], NodeProcess | ServerProcess]) -> Process:
+        # NB: without an `await`, so that no signal comes between the start and its record.
+        if name in self._memory.state.processes:
+            return self._memory.state.processes[name]
+        self._say(f"starting {name}")
+        process = start().process
+        self._memory.add(name, process)
+        self._undo.push_async_callback(_end, name, self._memory, say=self._say)
+        return process
+
+
+async def _end(name: str, memory: Memory, *, say: Say) -> None:
+    process = memory.state.processes[name]
+    if processes.is_running(process):
+        say(f"stopping {name}")
+    grace_s = servers.STOP_GRACE_S if _is_server(name) else nodes.STOP_GRACE_S
+    await processes.stop(process, grace_s=grace_s)
+    memory.remove(name)
+
+
+def _server_names(settings: Settings) -> list[str]:
+    return [f"server-{number}" for number in range(1, settings.server_count + 1)]
+
+
+def _is_server(name: str) -> bool:
+    return name.startswith("server-")
+
+
+def _is_node(name: str) -> bool:
+    return not _is_server(name)
+
+
+def _running(found: State) -> dict[str, Process]:
+    return {
+        name: process for name, process in found.processes.items() if processes.is_running(process)
+    }
+
+
+def _pid(running: dict[str, Process], name: str) -> int | None:
+    return running[name].pid if name in running else None

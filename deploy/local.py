@@ -1,0 +1,257 @@
+"""The command `dex-local`: the exchange on this machine, up, down, looked at, demonstrated.
+
+Words on a screen and options; what is done is in `installation` and `demo`.
+"""
+
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from deploy import demo as demonstration
+from deploy import interruption, markets, state
+from deploy.installation import Installation, PortTaken, View
+from deploy.interruption import Interrupted
+from deploy.markets import MarketNotOpen
+from deploy.nodes import NodeNotReady
+from deploy.processes import ProcessStuck, ProgramMissing
+from deploy.servers import ServerEnded
+from deploy.state import Busy, Conflict, Wishes
+
+T = TypeVar("T")
+
+_EXPECTED: Final = (
+    Busy,
+    Conflict,
+    MarketNotOpen,
+    NodeNotReady,
+    PortTaken,
+    ProcessStuck,
+    ProgramMissing,
+    ServerEnded,
+)
+"""What may go wrong and explains itself; anything else is a bug, and shows its traceback."""
+
+
+def _run(main: Coroutine[Any, Any, T]) -> T:
+    try:
+        return interruption.run(main)
+    except _EXPECTED as error:
+        raise click.ClickException(str(error)) from error
+    except Interrupted as interrupted:
+        _say(str(interrupted))
+        sys.exit(interrupted.exit_code)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _market_names(
+    _context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]
+) -> tuple[str, ...]:
+    for name in names:
+        try:
+            markets.specification(name)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+    return tuple(dict.fromkeys(names))
+
+
+_directory_option: Final[Callable[[Callable[..., None]], Callable[..., None]]] = click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=state.DIRECTORY,
+    show_default=True,
+    help="Where stores, logs and process ids are kept.",
+)
+
+
+@click.group()
+def main() -> None:
+    """Run the exchange on this machine, on loopback only."""
+
+
+@main.command()
+@click.option("--nodes", type=click.Choice([1, 3, 5]), help="NATS nodes; 3 at first.")
+@click.option("--servers", type=click.IntRange(0), help="Exchange servers; 1 at first.")
+@click.option("--port", type=int, help="Port of the first node, the others' follow; 4222 at first.")
+@click.option(
+    "--cluster-port",
+    type=int,
+    help="Cluster port of the first node, the others' follow; 2000 above --port at first.",
+)
+@click.option(
+    "--market",
+    "market_names",
+    multiple=True,
+    callback=_market_names,
+    help="A market to open, repeatable; BTC-USD and ETH-USD at first.",
+)
+@_directory_option
+def up(
+    nodes: int | None,
+    servers: int | None,
+    port: int | None,
+    cluster_port: int | None,
+    market_names: tuple[str, ...],
+    directory: Path,
+) -> None:
+    """Start what does not run, and wait until orders can be placed.
+
+    What is left out is as it was the last time in the same directory. Doing it again is harmless:
+    it starts what has ended.
+    """
+    wishes = Wishes(
+        node_count=nodes,
+        server_count=servers,
+        client_port=port,
+        cluster_port=cluster_port,
+        markets=market_names,
+    )
+    started: list[str] = []
+
+    def say(text: str) -> None:
+        started.append(text)
+        _say(text)
+
+    view = _run(Installation(directory).up(wishes, say=say))
+    click.echo("The exchange is ready." if started else "The exchange is running already.")
+    _show(view)
+    _show_what_next(view, directory)
+
+
+@main.command()
+@_directory_option
+def down(directory: Path) -> None:
+    """End servers and nodes; keep the data."""
+    stopped: list[str] = []
+
+    def say(text: str) -> None:
+        stopped.append(text)
+        _say(text)
+
+    _run(Installation(directory).down(say=say))
+    click.echo("Everything has ended; the data are kept." if stopped else "Nothing was running.")
+
+
+@main.command()
+@_directory_option
+def clean(directory: Path) -> None:
+    """End servers and nodes, and remove their data."""
+    _run(Installation(directory).clean(say=_say))
+    click.echo("Everything has ended, and the data are removed.")
+
+
+@main.command()
+@_directory_option
+def status(directory: Path) -> None:
+    """Show what runs and how the markets stand; exit 1 when anything is missing."""
+    view = _run(Installation(directory).look())
+    if view is None:
+        click.echo("Nothing was started here. Try: uv run just up")
+        sys.exit(1)
+    _show(view)
+    if not view.is_whole:
+        sys.exit(1)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.option("--orders", type=int, default=1_000, show_default=True, help="How many to send.")
+@click.option(
+    "--market",
+    "market_names",
+    multiple=True,
+    default=state.MARKETS,
+    show_default=True,
+    callback=_market_names,
+    help="A market to open and to trade, repeatable.",
+)
+@click.option("--json", "json_file", help="Write the report there as JSON; - for stdout.")
+@click.argument("client_options", nargs=-1, type=click.UNPROCESSED)
+def demo(
+    orders: int,
+    market_names: tuple[str, ...],
+    json_file: str | None,
+    client_options: tuple[str, ...],
+) -> None:
+    """Run an exchange just for this, send it orders, verify, and end everything again.
+
+    Other options go to the load generator as they are: see `dex-client --help`.
+    """
+    options = ["--orders", str(orders)]
+    for market in market_names:
+        options += ["--market", market]
+    if json_file is not None:
+        options += ["--json", json_file]
+    sys.exit(
+        _run(
+            demonstration.run([*options, *client_options], market_names=market_names, say=_say),
+        )
+    )
+
+
+def _show(view: View) -> None:
+    rows = [("PROCESS", "PID", "ADDRESS", "LOG")]
+    rows += [
+        (
+            process.name,
+            "not running" if process.pid is None else str(process.pid),
+            process.url,
+            _short(process.log),
+        )
+        for process in view.processes
+    ]
+    _show_table(rows)
+    if view.markets:
+        click.echo()
+        _show_table(
+            [("MARKET", "STATE", "LEADER", "TERM", "SEQUENCE")]
+            + [
+                (
+                    market.market,
+                    market.state,
+                    market.leader or "none",
+                    _or_dash(market.term),
+                    _or_dash(market.sequence),
+                )
+                for market in view.markets
+            ]
+        )
+
+
+def _show_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _show_what_next(view: View, directory: Path) -> None:
+    # A client learns the other nodes from the first, and looks for it at NATS' own port.
+    moved = view.settings.client_port != state.CLIENT_PORT
+    address = f" --nats {view.processes[0].url}" if moved else ""
+    elsewhere = f" --dir {directory}" if str(directory) != state.DIRECTORY else ""
+    click.echo()
+    if view.markets:
+        click.echo(f"Try:    uv run dex-client --orders 1000{address}")
+    if not elsewhere:
+        click.echo("Watch:  uv run just nats-cli sub 'dex.events.>'")
+    click.echo(f"End:    uv run just down{elsewhere}")
+
+
+def _short(path: Path) -> str:
+    """A path as seen from here, when that is not a way up."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _or_dash(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+if __name__ == "__main__":
+    main()

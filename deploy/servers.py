@@ -1,0 +1,103 @@
+"""Exchange servers as processes of this machine.
+
+Knows nothing of what a server does, but for its command line, how long it may take to end, and
+that it leads markets.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from dex_protocol.specification import Specification
+from msgspec import Struct
+
+from deploy import markets, processes
+from deploy.markets import MarketNotOpen
+from deploy.processes import Process
+
+STOP_GRACE_S: Final = 8.0
+"""How long a server may take to end by SIGTERM: it promises 5 s, with NATS down too."""
+
+SHOWN_LINES_COUNT: Final = 15
+"""Lines of a failed server's log that are shown: a traceback's end, or a few log lines."""
+
+
+class ServerEnded(Exception):
+    """A server that should run does not; the text has the last lines of its log."""
+
+    def __init__(self, name: str, log: Path) -> None:
+        """Tell which one, and what it said last."""
+        super().__init__(f"{name} has ended. {_end_of(log)}")
+        self.name = name
+
+
+class ServerProcess(Struct, frozen=True):
+    """A server that was started."""
+
+    name: str
+    log: Path
+    process: Process
+
+    def check(self) -> None:
+        """Make sure that it still runs.
+
+        Raises:
+            ServerEnded: it does not.
+        """
+        if not processes.is_running(self.process):
+            raise ServerEnded(self.name, self.log)
+
+    async def stop(self) -> None:
+        """End it: it finishes and answers the commit under way."""
+        await processes.stop(self.process, grace_s=STOP_GRACE_S)
+
+
+def start(name: str, *, urls: Sequence[str], replica_count: int, log: Path) -> ServerProcess:
+    """Start a server; it is not ready yet.
+
+    Args:
+        name: Unique among the servers, and the same at every start.
+        urls: Where the NATS nodes take clients.
+        replica_count: How many nodes hold a stream or bucket that it makes.
+        log: What it prints is appended there.
+
+    Raises:
+        ProgramMissing: the project is not installed.
+    """
+    program = processes.executable("dex-server", advice="`uv sync` installs it")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command: list[str | Path] = [
+        *(program, "--nats", ",".join(urls)),
+        *("--name", name),
+        *("--replicas", str(replica_count)),
+    ]
+    return ServerProcess(name, log, processes.spawn(command, log=log))
+
+
+async def open_markets(
+    servers: Sequence[ServerProcess],
+    specifications: Sequence[Specification],
+    *,
+    urls: Sequence[str],
+) -> None:
+    """Open markets, and wait until these servers lead them: then orders can be placed.
+
+    Raises:
+        ServerEnded: one of them does not run any more.
+        MarketNotOpen: not in time; the text has the end of each server's log.
+    """
+
+    def check() -> None:
+        for server in servers:
+            server.check()
+
+    try:
+        await markets.open_all(urls, specifications, check=check)
+    except MarketNotOpen as error:
+        logs = "\n".join(_end_of(server.log) for server in servers)
+        raise MarketNotOpen(f"{error}\n{logs}") from error
+
+
+def _end_of(log: Path) -> str:
+    lines = processes.last_lines(log, count=SHOWN_LINES_COUNT)
+    return "\n  ".join([f"The end of {log}:", *lines])

@@ -1,0 +1,52 @@
+# Every recipe is one call of a typed and tested program; `uv run` makes what it needs.
+set positional-arguments
+
+# List the recipes.
+default:
+    @uv run just --list --unsorted
+
+# Start an exchange on this machine: three NATS nodes and a server (--servers, --port, --market).
+[no-exit-message]
+up *arguments:
+    @uv run dex-local up "$@"
+
+# End it, and keep its data.
+[no-exit-message]
+down *arguments:
+    @uv run dex-local down "$@"
+
+# End it, and remove its data.
+[no-exit-message]
+clean *arguments:
+    @uv run dex-local clean "$@"
+
+# Show what runs, and how the markets stand.
+[no-exit-message]
+status *arguments:
+    @uv run dex-local status "$@"
+
+# Send 1,000 orders through an exchange made just for that, and verify them (--json -).
+[no-exit-message]
+demo *arguments:
+    @uv run dex-local demo "$@"
+
+# Run the tests.
+[no-exit-message]
+test *arguments:
+    @uv run pytest "$@"
+
+# Check style and types.
+check:
+    uv run ruff check
+    uv run ruff format --check
+    uv run mypy
+
+# Format the code.
+fmt:
+    uv run ruff check --fix-only
+    uv run ruff format
+
+# Build the real nats command line tool with Go; with arguments, run it against the local nodes.
+[no-exit-message]
+nats-cli *arguments:
+    @uv run python -m deploy.nats_cli "$@"

@@ -1,0 +1,51 @@
+"""What all tests share: hypothesis' profiles, and NATS nodes that live as long as the session.
+
+Tests that hurt nodes start their own; tests that share these use names of their own.
+"""
+
+import os
+import secrets
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from hypothesis import settings
+from nats.aio.client import Client
+
+from tests.nats_nodes import Nodes, connected, running
+
+# The suites in these modules are imported by tests, and so are not rewritten by themselves.
+pytest.register_assert_rewrite("tests.contracts.log_contract", "tests.contracts.snapshot_contract")
+
+# No deadlines: continuous integration is slow by turns, and a test is not wrong for being slow.
+settings.register_profile("dev", deadline=None, print_blob=True)
+settings.register_profile("ci", deadline=None, print_blob=True, max_examples=300)
+settings.register_profile("nightly", deadline=None, print_blob=True, max_examples=5_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nodes]:
+    """Run one node."""
+    async with running(tmp_path_factory.mktemp("node")) as nodes:
+        yield nodes
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nodes]:
+    """Run a cluster of three."""
+    async with running(tmp_path_factory.mktemp("cluster"), count=3) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+async def client(node: Nodes) -> AsyncIterator[Client]:
+    """Connect to the one node."""
+    async with connected(node) as client:
+        yield client
+
+
+@pytest.fixture
+def market() -> str:
+    """Name a market, and so a log, that no other test has."""
+    return f"T-{secrets.token_hex(6)}"

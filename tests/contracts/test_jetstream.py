@@ -1,0 +1,283 @@
+"""What only the real one does: outages, refused broadcasts, and the quirks the adapters avoid."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from dex_protocol import subjects
+from dex_protocol.codec import hash_of
+from dex_runtime import topology
+from dex_runtime.messaging import Requester
+from dex_runtime.topology import TopologyDiffers
+from dex_server.jetstream import api
+from dex_server.jetstream.log import JetStreamLog
+from dex_server.jetstream.markets import Directory
+from dex_server.jetstream.snapshots import JetStreamSnapshots
+from dex_server.replication.ports import Position, SnapshotInvalid, SnapshotName, Undecided
+from msgspec import structs
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from tests.contracts.log_contract import BEGINNING, after, contents, filled, said_to
+from tests.contracts.snapshot_contract import named
+from tests.nats_nodes import Nodes, connected, make, running
+
+LONG_S = 60.0
+"""More than anything here takes; only a broken test waits so long."""
+
+
+@pytest.fixture
+async def requester(client: Client) -> AsyncIterator[Requester]:
+    """Ask over the connection to the one node."""
+    requester = await Requester.start(client)
+    yield requester
+    await requester.close()
+
+
+@pytest.fixture
+async def log(client: Client, requester: Requester, market: str) -> JetStreamLog:
+    """Make a log on the one node."""
+    await topology.make_log(client, market, replicas=1)
+    return JetStreamLog(requester, market)
+
+
+@asynccontextmanager
+async def log_on(nodes: Nodes, market: str, **options: float) -> AsyncIterator[JetStreamLog]:
+    """Make a log on other nodes, over a connection of its own."""
+    async with connected(nodes) as client:
+        await make(client, topology.log_of(market), replicas=nodes.replicas)
+        requester = await Requester.start(client)
+        yield JetStreamLog(requester, market, **options)
+        await requester.close()
+
+
+async def settle(log: JetStreamLog, payload: bytes, *, place: Position) -> bool:
+    """Do as a leader does after an unknown outcome: look, and send again while nothing stands.
+
+    Returns whether what stands are its own bytes.
+    """
+    async with asyncio.timeout(LONG_S):
+        while True:
+            if await said_to(log.append(payload, after=place)) == "stored":
+                return True
+            try:
+                found = await log.entry(place.sequence + 1)
+            except api.LogUnavailable:
+                continue
+            if found is not None:
+                return found.payload == payload
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+async def test_broadcast_shows_the_stored_commits_in_order_and_no_refused_one(
+    node: Nodes, cluster: Nodes, market: str, replicas: int
+) -> None:
+    nodes = node if replicas == 1 else cluster
+    heard: list[Msg] = []
+    all_heard = asyncio.Event()
+
+    async def hear(message: Msg) -> None:
+        heard.append(message)
+        if message.data == b"last":
+            all_heard.set()
+
+    async with log_on(nodes, market) as log, connected(nodes) as listener:
+        subscription = await listener.subscribe(subjects.events(market), cb=hear)
+        ears = await Requester.start(listener)
+        await ears.round_trip(timeout_s=LONG_S)
+        # In a cluster the other nodes learn of the subscription a little later.
+        await asyncio.sleep(0.2)
+
+        stored = await filled(log, 20)
+        await said_to(log.append(b"refused", after=after(19, stored[18])))
+        await said_to(log.append(b"refused", after=Position(20, hash_of(b"another"))))
+        await said_to(log.append(stored[19], after=after(19, stored[18])))
+        await log.append(b"last", after=after(20, stored[19]))
+        async with asyncio.timeout(LONG_S):
+            await all_heard.wait()
+        await subscription.unsubscribe()
+
+    assert [message.data for message in heard] == [*stored, b"last"]
+    sequences = [(message.headers or {})["Nats-Sequence"] for message in heard]
+    assert sequences == [str(sequence) for sequence in range(1, 22)]
+
+
+async def test_append_to_a_paused_node_is_undecided_until_something_stands(
+    tmp_path: Path, market: str
+) -> None:
+    async with running(tmp_path) as nodes, log_on(nodes, market, append_timeout_s=0.2) as log:
+        (first,) = await filled(log, 1)
+        nodes.pause()
+        with pytest.raises(Undecided):
+            await log.append(b"own", after=after(1, first))
+        nodes.resume()
+
+        assert await settle(log, b"own", place=after(1, first))
+        assert await contents(log) == [first, b"own"]
+
+
+async def test_append_to_a_killed_node_is_undecided_and_stored_after_its_return(
+    tmp_path: Path, market: str
+) -> None:
+    async with running(tmp_path) as nodes, log_on(nodes, market, append_timeout_s=0.2) as log:
+        stored = await filled(log, 3)
+        await nodes.kill()
+        with pytest.raises(Undecided):
+            await log.append(b"own", after=after(3, stored[2]))
+        await nodes.restart()
+
+        assert await settle(log, b"own", place=after(3, stored[2]))
+        assert await contents(log) == [*stored, b"own"]
+
+
+async def test_resend_after_the_window_of_duplicates_is_not_stored_twice(
+    client: Client, requester: Requester, market: str
+) -> None:
+    """Ids are forgotten; the sequence is what fences."""
+    short = structs.replace(topology.log_of(market), duplicate_window_s=0.1)
+    await topology.make(client, short, replicas=1)
+    log = JetStreamLog(requester, market)
+    stored = await filled(log, 2)
+    await asyncio.sleep(0.5)
+
+    assert await said_to(log.append(stored[1], after=after(1, stored[0]))) == "undecided"
+    assert await said_to(log.append(stored[0], after=BEGINNING)) == "undecided"
+    await log.append(b"next", after=after(2, stored[1]))
+
+    assert await contents(log) == [*stored, b"next"]
+
+
+async def test_replicated_resend_within_the_window_is_confirmed(
+    cluster: Nodes, market: str
+) -> None:
+    async with log_on(cluster, market) as log:
+        stored = await filled(log, 2)
+
+        assert await said_to(log.append(stored[1], after=after(1, stored[0]))) == "stored"
+
+
+async def test_log_stays_whole_when_a_server_dies_between_append_and_answer(
+    log: JetStreamLog, requester: Requester, market: str
+) -> None:
+    """The append that was given up lands, or does not; what follows respects it."""
+    (first,) = await filled(log, 1)
+    append = asyncio.create_task(log.append(b"given up", after=after(1, first)))
+    await asyncio.sleep(0)
+    append.cancel()
+    await asyncio.wait([append])
+    successor = JetStreamLog(requester, market)
+
+    is_own = await settle(successor, b"successor", place=after(1, first))
+
+    expected = b"successor" if is_own else b"given up"
+    assert await contents(successor) == [first, expected]
+
+
+async def test_single_entries_cannot_be_deleted(
+    client: Client, log: JetStreamLog, market: str
+) -> None:
+    stored = await filled(log, 3)
+
+    with pytest.raises(Exception, match="delete not permitted"):
+        await client.jsm().delete_msg(subjects.log_stream(market), 2)
+
+    assert await contents(log) == stored
+
+
+async def test_topology_is_made_once_and_kept_and_differences_are_named(
+    client: Client, market: str
+) -> None:
+    for _ in range(2):
+        await topology.make_shared(client, replicas=1)
+        await topology.make_log(client, market, replicas=1)
+
+    silent = structs.replace(topology.log_of(market), republish_to=None)
+    with pytest.raises(TopologyDiffers) as raised:
+        await topology.make(client, silent, replicas=1)
+    assert len(raised.value.differences) == 1
+    assert "republish" in raised.value.differences[0]
+
+
+async def test_snapshot_whose_chunks_are_gone_is_invalid(
+    client: Client, requester: Requester, market: str
+) -> None:
+    await topology.make_shared(client, replicas=1)
+    snapshots = JetStreamSnapshots(requester)
+    name = named(market, 1, b"state")
+    await snapshots.save(name, b"state")
+    (stored,) = [
+        info
+        for info in await (await client.jetstream().object_store("DEX-SNAPSHOTS")).list()
+        if info.name.startswith(f"{market}.")
+    ]
+    await api.purge(requester, "OBJ_DEX-SNAPSHOTS", subject=f"$O.DEX-SNAPSHOTS.C.{stored.nuid}")
+
+    with pytest.raises(SnapshotInvalid):
+        await snapshots.load(name)
+    await snapshots.remove(name)
+    assert await snapshots.names(market) == []
+
+
+async def test_snapshot_is_an_ordinary_object_to_other_clients(
+    client: Client, requester: Requester, market: str
+) -> None:
+    """And theirs among ours are passed over."""
+    await topology.make_shared(client, replicas=1)
+    store = await client.jetstream().object_store("DEX-SNAPSHOTS")
+    data = bytes(range(256)) * 2000
+    name: SnapshotName = named(market, 7, data)
+    snapshots = JetStreamSnapshots(requester)
+    await store.put(f"notes about {market}", b"somebody's")
+
+    await snapshots.save(name, data)
+
+    (info,) = [info for info in await store.list() if info.name.startswith(f"{market}.")]
+    assert (await store.get(info.name)).data == data
+    assert await snapshots.names(market) == [name]
+
+
+async def test_first_to_open_a_market_decides_what_it_is(
+    client: Client, requester: Requester, market: str
+) -> None:
+    await topology.make_shared(client, replicas=1)
+    directory = Directory(requester)
+    offers = [b"%d" % number for number in range(8)]
+
+    answers = await asyncio.gather(*(directory.open(market, offer) for offer in offers))
+
+    assert len(set(answers)) == 1
+    assert answers[0] in offers
+    assert await directory.open(market, b"another") == answers[0]
+
+
+async def test_market_that_was_deleted_from_the_directory_can_be_opened(
+    client: Client, requester: Requester, market: str
+) -> None:
+    await topology.make_shared(client, replicas=1)
+    directory = Directory(requester)
+    await directory.open(market, b"first")
+    await (await client.jetstream().key_value("DEX-MARKETS")).delete(market)
+
+    assert await directory.open(market, b"second") == b"second"
+
+
+async def test_watch_gives_markets_that_exist_and_then_new_ones(
+    client: Client, requester: Requester, market: str
+) -> None:
+    await topology.make_shared(client, replicas=1)
+    directory = Directory(requester, interval_s=0.01)
+    await directory.open(f"{market}-1", b"one")
+    seen: dict[str, bytes] = {}
+
+    async with asyncio.timeout(LONG_S):
+        async for name, specification in directory.watch():
+            seen[name] = specification
+            if name == f"{market}-1":
+                await directory.open(f"{market}-2", b"two")
+            if name == f"{market}-2":
+                break
+
+    assert seen[f"{market}-1"] == b"one"
+    assert seen[f"{market}-2"] == b"two"
