@@ -41,6 +41,11 @@ check:
     uv run ruff format --check
     uv run mypy
 
+# Record a server's memory while a million orders come and go (--orders).
+[no-exit-message]
+bench-memory *arguments:
+    @uv run python -m bench.memory "$@"
+
 # Format the code.
 fmt:
     uv run ruff check --fix-only
