@@ -4,7 +4,7 @@ Knows nothing of how an outcome came about. The commit's sequence is put in by w
 receipt, since only he knows it.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from dex_protocol.queries import OrderReceipt
 from dex_protocol.reasons import Reason
@@ -12,17 +12,15 @@ from dex_protocol.receipts import Fill, Receipt
 from msgspec import UNSET, UnsetType
 
 from dex_engine.order import Order
+from dex_engine.rules import Rules
 from dex_engine.window import Outcome
-
-if TYPE_CHECKING:
-    from dex_engine.rules import Rules
 
 _SENTENCES: Final = {reason.name: reason.sentence for reason in Reason}
 
 
 def order_receipt(
     order: Order,
-    rules: "Rules",
+    rules: Rules,
     *,
     command_id: str | UnsetType = UNSET,
     trades: list[Fill] | UnsetType = UNSET,
@@ -44,7 +42,7 @@ def order_receipt(
     )
 
 
-def order_view(order: Order, rules: "Rules", *, sequence: int) -> OrderReceipt:
+def order_view(order: Order, rules: Rules, *, sequence: int) -> OrderReceipt:
     """Show an order to its peer: the receipt as it stands, and what it is."""
     return OrderReceipt(
         status=order.status,
@@ -66,7 +64,7 @@ def order_view(order: Order, rules: "Rules", *, sequence: int) -> OrderReceipt:
 
 def refusal(
     reason: str,
-    rules: "Rules",
+    rules: Rules,
     *,
     order_id: str | UnsetType = UNSET,
     command_id: str | UnsetType = UNSET,
@@ -102,7 +100,7 @@ def cancel_all_receipt(command_id: str | UnsetType, canceled: list[str], *, more
     )
 
 
-def repeated(outcome: Outcome, order: Order | None, rules: "Rules") -> Receipt:
+def repeated(outcome: Outcome, order: Order | None, rules: Rules) -> Receipt:
     """Answer a resent command that is not an accepted submit.
 
     Args:
@@ -129,7 +127,7 @@ def repeated(outcome: Outcome, order: Order | None, rules: "Rules") -> Receipt:
     return _as_left(outcome, rules)
 
 
-def _as_left(outcome: Outcome, rules: "Rules") -> Receipt:
+def _as_left(outcome: Outcome, rules: Rules) -> Receipt:
     assert outcome.status is not None, f"{outcome.id} left no order"
     receipt = Receipt(
         status=outcome.status,
@@ -149,7 +147,7 @@ def _as_left(outcome: Outcome, rules: "Rules") -> Receipt:
 
 
 def _show(
-    receipt: Receipt, rules: "Rules", filled: int, remaining: int, value: int, version: int
+    receipt: Receipt, rules: Rules, filled: int, remaining: int, value: int, version: int
 ) -> None:
     receipt.filled_quantity = rules.lot.text(filled)
     receipt.remaining_quantity = rules.lot.text(remaining)

@@ -4,8 +4,6 @@ Each function walks its command's rungs in the order of docs/PROTOCOL.md and ret
 reason that applies. They only look. What an id was used for before is asked before them.
 """
 
-from typing import TYPE_CHECKING
-
 from dex_protocol.commands import Amend, Cancel, Submit
 from dex_protocol.reasons import Reason
 from msgspec import UNSET
@@ -14,13 +12,16 @@ from dex_engine.matching import Plan
 from dex_engine.order import Order
 from dex_engine.peers import Peer
 from dex_engine.rules import Rules
-
-if TYPE_CHECKING:
-    from dex_engine.market import Market
+from dex_engine.state import ReplicatedState
 
 
 def refusal_of_submit(
-    market: "Market", command: Submit, peer: Peer | None, *, price: int | None, quantity: int | None
+    market: ReplicatedState,
+    command: Submit,
+    peer: Peer | None,
+    *,
+    price: int | None,
+    quantity: int | None,
 ) -> Reason | None:
     """Ask all of a submit that needs no plan (2002 to 4002).
 
@@ -94,7 +95,7 @@ def refusal_of_order(command: Cancel | Amend, order: Order | None) -> Reason | N
 
 
 def refusal_of_amend(
-    market: "Market",
+    market: ReplicatedState,
     command: Amend,
     order: Order | None,
     *,
@@ -131,7 +132,7 @@ def refusal_of_amend(
 
 
 def _refusal_of_totals(
-    market: "Market", order: Order | None, *, price: int | None, quantity: int | None
+    market: ReplicatedState, order: Order | None, *, price: int | None, quantity: int | None
 ) -> Reason | None:
     rules: Rules = market.rules
     if price is not None:

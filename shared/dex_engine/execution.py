@@ -6,7 +6,7 @@ the ladder of checks, then the book.
 """
 
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from dex_protocol.administration import What
 from dex_protocol.commands import Amend, Cancel, CancelAll, Command, Submit, own_id, time_in_force
@@ -36,14 +36,12 @@ from dex_protocol.specification import (
 )
 from msgspec import UNSET, UnsetType
 
-from dex_engine import answers, checks
+from dex_engine import answers, checks, following
 from dex_engine.matching import Plan, plan
 from dex_engine.order import Order, content_of_order
 from dex_engine.peers import Peer
+from dex_engine.state import ReplicatedState
 from dex_engine.window import Outcome
-
-if TYPE_CHECKING:
-    from dex_engine.market import Market
 
 
 class Executed(NamedTuple):
@@ -53,7 +51,7 @@ class Executed(NamedTuple):
     events: list[AnyEvent]
 
 
-def execute(market: "Market", command: Command, peer_name: str) -> Executed:
+def execute(market: ReplicatedState, command: Command, peer_name: str) -> Executed:
     """Execute a well-formed command of a peer at the market's time."""
     market.begin_command()
     peer = market.peers.get(peer_name)
@@ -76,7 +74,9 @@ def execute(market: "Market", command: Command, peer_name: str) -> Executed:
 # --- One outcome per id -------------------------------------------------------------------------
 
 
-def _remembered(market: "Market", peer: Peer, command: Command, command_id: str) -> Receipt | None:
+def _remembered(
+    market: ReplicatedState, peer: Peer, command: Command, command_id: str
+) -> Receipt | None:
     window = peer.window
     pair = pair_of(command_id)
     outcome = window.outcomes.get(pair)
@@ -99,7 +99,7 @@ def _remembered(market: "Market", peer: Peer, command: Command, command_id: str)
 
 
 def _refused(
-    market: "Market", command: Command, reason: Reason, order: Order | None = None
+    market: ReplicatedState, command: Command, reason: Reason, order: Order | None = None
 ) -> Receipt:
     return answers.refusal(
         reason.name,
@@ -112,7 +112,7 @@ def _refused(
 
 
 def _refuse(
-    market: "Market",
+    market: ReplicatedState,
     command: Command,
     reason: Reason,
     *,
@@ -143,7 +143,9 @@ def _refuse(
 # --- Submit and amend ---------------------------------------------------------------------------
 
 
-def _submit(market: "Market", command: Submit, peer: Peer | None, peer_name: str) -> Executed:
+def _submit(
+    market: ReplicatedState, command: Submit, peer: Peer | None, peer_name: str
+) -> Executed:
     rules = market.rules
     price = 0 if command.price is UNSET else rules.tick.count(command.price)
     quantity = rules.lot.count(command.quantity)
@@ -207,7 +209,7 @@ def _submit(market: "Market", command: Submit, peer: Peer | None, peer_name: str
     return Executed(answers.order_receipt(order, rules, trades=fills), events)
 
 
-def _amend(market: "Market", command: Amend, peer: Peer | None, peer_name: str) -> Executed:
+def _amend(market: ReplicatedState, command: Amend, peer: Peer | None, peer_name: str) -> Executed:
     rules = market.rules
     order = None if peer is None else peer.order(command.order_id)
     price = None if command.price is UNSET else rules.tick.count(command.price)
@@ -272,7 +274,7 @@ def _amend(market: "Market", command: Amend, peer: Peer | None, peer_name: str) 
 
 
 def _plan(
-    market: "Market",
+    market: ReplicatedState,
     *,
     side: str,
     price: int | None,
@@ -305,7 +307,7 @@ def _why_not_resting(command: Submit, planned: Plan) -> CancelReason | None:
 
 
 def _carry_out(
-    market: "Market",
+    market: ReplicatedState,
     taker: Order,
     planned: Plan,
     rest_reason: CancelReason | None,
@@ -344,7 +346,9 @@ def _carry_out(
 # --- Cancels ------------------------------------------------------------------------------------
 
 
-def _cancel(market: "Market", command: Cancel, peer: Peer | None, peer_name: str) -> Executed:
+def _cancel(
+    market: ReplicatedState, command: Cancel, peer: Peer | None, peer_name: str
+) -> Executed:
     order = None if peer is None else peer.order(command.order_id)
     reason = checks.refusal_of_order(command, order)
     if reason is not None:
@@ -362,7 +366,7 @@ def _cancel(market: "Market", command: Cancel, peer: Peer | None, peer_name: str
 
 
 def _cancel_all(
-    market: "Market", command: CancelAll, peer: Peer | None, peer_name: str
+    market: ReplicatedState, command: CancelAll, peer: Peer | None, peer_name: str
 ) -> Executed:
     if peer is None and len(market.peers) >= market.rules.peers_count_max:
         return Executed(_refused(market, command, Reason.too_many_peers), [])
@@ -390,7 +394,7 @@ def _orders_of(peer: Peer, side: str | UnsetType) -> list[Order]:
     return [order for order in peer.open.values() if order.side == side]
 
 
-def _take_off(market: "Market", order: Order, reason: CancelReason) -> Canceled:
+def _take_off(market: ReplicatedState, order: Order, reason: CancelReason) -> Canceled:
     event = Canceled(order.order_id, market.rules.lot.text(order.remaining), reason)
     market.take_off(order, "canceled")
     return event
@@ -399,7 +403,7 @@ def _take_off(market: "Market", order: Order, reason: CancelReason) -> Canceled:
 # --- What no peer asked for ---------------------------------------------------------------------
 
 
-def housekeeping(market: "Market") -> list[AnyEvent]:
+def housekeeping(market: ReplicatedState) -> list[AnyEvent]:
     """Expire what is due, by `expires_at`, then acceptance; then cancel a closed market's orders.
 
     Orders of a closed market leave in order of acceptance.
@@ -423,7 +427,7 @@ _STATES: dict[str, MarketState] = {"halt": "halted", "resume": "trading", "close
 
 
 def administer(
-    market: "Market", what: What, change: SpecificationChange | None
+    market: ReplicatedState, what: What, change: SpecificationChange | None
 ) -> tuple[Reason | None, str | None, list[AnyEvent]]:
     """Change the specification or the state of a market, as an operator asked."""
     event = MarketChanged()
@@ -446,5 +450,5 @@ def administer(
         if market.state == "closed":
             return Reason.market_halted, None, []
         event.state = state
-    market.apply(event)
+    following.apply(market, event)
     return None, None, [event]

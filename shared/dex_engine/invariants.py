@@ -5,7 +5,6 @@ the state and changes nothing.
 """
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from dex_protocol.ids import pair_of
 
@@ -13,13 +12,11 @@ from dex_engine.book import BookSide
 from dex_engine.digest import MASK, key_of
 from dex_engine.errors import InvariantViolated
 from dex_engine.order import Order
+from dex_engine.state import ReplicatedState
 from dex_engine.window import Outcome
 
-if TYPE_CHECKING:
-    from dex_engine.market import Market
 
-
-def check(market: "Market") -> None:
+def check(market: ReplicatedState) -> None:
     """Assert every invariant of a market.
 
     Raises:
@@ -43,7 +40,7 @@ def _require(holds: bool, law: str, *found: object) -> None:
         raise InvariantViolated(f"{law}: found {', '.join(map(str, found))}")
 
 
-def _check_side(market: "Market", side: BookSide) -> list[Order]:
+def _check_side(market: ReplicatedState, side: BookSide) -> list[Order]:
     orders: list[Order] = []
     first = next(iter(side.levels.values()), None)
     _require(side.best is first, "the best level is the first", side.best, first)
@@ -73,7 +70,7 @@ def _check_side(market: "Market", side: BookSide) -> list[Order]:
     return orders
 
 
-def _check_resting(market: "Market", order: Order) -> None:
+def _check_resting(market: ReplicatedState, order: Order) -> None:
     _require(order.done == "open", "what rests is open", order.order_id, order.done)
     _require(order.remaining > 0, "what rests has something left", order.order_id)
     _require(
@@ -97,13 +94,13 @@ def _check_resting(market: "Market", order: Order) -> None:
     _require(order.version >= 1, "versions count from 1", order.order_id)
 
 
-def _check_not_crossed(market: "Market") -> None:
+def _check_not_crossed(market: ReplicatedState) -> None:
     bid, ask = market.book.bids.best, market.book.asks.best
     if bid is not None and ask is not None:
         _require(bid.price < ask.price, "the book is not crossed", bid.price, ask.price)
 
 
-def _check_indexes(market: "Market", resting: list[Order]) -> None:
+def _check_indexes(market: ReplicatedState, resting: list[Order]) -> None:
     by_id = {order.order_id: order for order in resting}
     _require(len(by_id) == len(resting), "ids are unique", len(by_id), len(resting))
     _require(by_id == market.orders, "the open orders are those of the book", len(market.orders))
@@ -123,7 +120,7 @@ def _check_indexes(market: "Market", resting: list[Order]) -> None:
     _require(expiring == dict(market.expiring), "every gtd order is due once", len(expiring))
 
 
-def _check_counters(market: "Market", resting: list[Order]) -> None:
+def _check_counters(market: ReplicatedState, resting: list[Order]) -> None:
     digest = sum(order.key * order.remaining for order in resting) & MASK
     _require(digest == market.digest_value, "the digest is the book's", market.digest)
     priorities = [order.priority for order in resting]
@@ -137,7 +134,7 @@ def _check_counters(market: "Market", resting: list[Order]) -> None:
     _require(market.state in ("trading", "halted", "closed"), "a known state", market.state)
 
 
-def _check_peers(market: "Market") -> None:
+def _check_peers(market: ReplicatedState) -> None:
     for peer in market.peers.values():
         window = peer.window
         outcomes = window.outcomes
@@ -158,7 +155,7 @@ def _check_peers(market: "Market") -> None:
                 _require(outcome.status is not None, "an outcome has a status", own_id)
 
 
-def _check_remembered(market: "Market", order: Order) -> None:
+def _check_remembered(market: ReplicatedState, order: Order) -> None:
     is_open = market.orders.get(order.order_id) is order
     _require(is_open == (order.done == "open"), "open orders rest", order.order_id, order.done)
     if not is_open:

@@ -5,7 +5,7 @@ lets servers compare snapshots by a hash. Readers that only want the book need `
 fields before it; `peers` and `recent_trades` are what servers need to go on.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from dex_protocol.codec import UNREADABLE, encode_canonical
@@ -23,10 +23,8 @@ from dex_engine.errors import InvariantViolated
 from dex_engine.order import Order
 from dex_engine.peers import Peer
 from dex_engine.rules import Rules
+from dex_engine.state import ReplicatedState
 from dex_engine.window import Outcome
-
-if TYPE_CHECKING:
-    from dex_engine.market import Market
 
 
 class OrderState(Struct, tag_field="outcome", tag="order", gc=False, kw_only=True):
@@ -85,7 +83,7 @@ class PeerState(Struct, gc=False):
     outcomes: list[OpenOrder | OrderState | CommandState]
 
 
-class State(Struct, kw_only=True):
+class WrittenState(Struct, kw_only=True):
     """The whole; orders: bids then asks, best price first, oldest first; peers by name."""
 
     market: str
@@ -108,13 +106,13 @@ class State(Struct, kw_only=True):
     recent_trades: list[TimedTrade]
 
 
-_decoder = msgspec.json.Decoder(State)
+_decoder = msgspec.json.Decoder(WrittenState)
 
 
-def write(market: "Market") -> bytes:
+def write(market: ReplicatedState) -> bytes:
     """Write a market's state, which must be the one after a commit."""
     rules = market.rules
-    state = State(
+    state = WrittenState(
         market=market.name,
         log_id=market.log_id,
         sequence=market.sequence,
@@ -190,7 +188,7 @@ def _write_outcome(outcome: Order | Outcome, rules: Rules) -> OpenOrder | OrderS
     return OpenOrder(outcome.order_id) if outcome.done == "open" else _write_order(outcome, rules)
 
 
-def read(market: "Market", data: bytes) -> None:
+def read(market: ReplicatedState, data: bytes) -> None:
     """Put a written state into a market that is new.
 
     Raises:
@@ -207,7 +205,7 @@ def read(market: "Market", data: bytes) -> None:
         )
 
 
-def _read_state(market: "Market", state: State) -> None:
+def _read_state(market: ReplicatedState, state: WrittenState) -> None:
     market.name = state.market
     market.log_id = state.log_id
     market.sequence = state.sequence
@@ -278,7 +276,7 @@ def _read_order(state: OrderState, rules: Rules) -> Order:
 
 
 def _read_outcome(
-    market: "Market", state: OpenOrder | OrderState | CommandState
+    market: ReplicatedState, state: OpenOrder | OrderState | CommandState
 ) -> Order | Outcome:
     match state:
         case OpenOrder():

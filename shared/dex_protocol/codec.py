@@ -11,6 +11,7 @@ Decoding is typed and fast for what is well-formed. What is not is decoded once 
 types, to say precisely what is wrong and with which of the reasons 1001, 1002 and 1004.
 """
 
+import re
 from hashlib import blake2b
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
@@ -35,6 +36,11 @@ from dex_protocol.receipts import Receipt, refused
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are not what was expected; a ValidationError is a DecodeError.
 """
+
+SENTENCE_LENGTH_MAX: Final = 160
+"""Characters of a refusal's sentence; the longest of ours, with 80 of a peer's, has 155."""
+
+_ID_LIKE: Final = re.compile(r"[A-Za-z0-9_-]{1,80}", re.ASCII)
 
 _encoder: Final = msgspec.json.Encoder()
 _canonical_encoder: Final = msgspec.json.Encoder(order="sorted")
@@ -128,14 +134,25 @@ def _refused(reason: Reason, message: str, command: Any) -> Receipt:
     # What was sent as an id is sent back, so that the peer finds its command again.
     return refused(
         reason,
-        message,
-        order_id=getattr(command, "order_id", UNSET),
-        command_id=getattr(command, "command_id", UNSET),
+        _sentence(message),
+        order_id=_short(getattr(command, "order_id", UNSET)),
+        command_id=_short(getattr(command, "command_id", UNSET)),
     )
 
 
 def _malformed(message: str) -> Receipt:
-    return refused(Reason.malformed, message)
+    return refused(Reason.malformed, _sentence(message))
+
+
+def _sentence(text: str) -> str:
+    # It may quote what was sent: cut, and without what JSON writes in six bytes, a thousand of
+    # them fit one reply.
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:SENTENCE_LENGTH_MAX])
+
+
+def _short(text: Any) -> str | UnsetType:
+    # For the same reason no more comes back than could be an id.
+    return text if isinstance(text, str) and _ID_LIKE.fullmatch(text) else UNSET
 
 
 def _too_large(count: int) -> Receipt:
@@ -190,9 +207,8 @@ _ids_decoder: Final = msgspec.json.Decoder(_Ids)
 
 
 def _explained(payload: bytes, error: Exception) -> Receipt:
-    order_id, command_id = _ids_in(payload)
     reason, message = _reason_of(payload, error)
-    return refused(reason, message, order_id=order_id, command_id=command_id)
+    return _refused(reason, message, _ids_in(payload))
 
 
 def _reason_of(payload: bytes, error: Exception) -> tuple[Reason, str]:
@@ -215,15 +231,11 @@ def _as_command(lax: Any, op: str) -> Any:
     return _STRICT[op](**msgspec.structs.asdict(lax))
 
 
-def _ids_in(payload: bytes) -> tuple[str | UnsetType, str | UnsetType]:
+def _ids_in(payload: bytes) -> _Ids | None:
     try:
-        ids = _ids_decoder.decode(payload)
+        return _ids_decoder.decode(payload)
     except UNREADABLE:
-        return UNSET, UNSET
-    return (
-        ids.order_id if isinstance(ids.order_id, str) else UNSET,
-        ids.command_id if isinstance(ids.command_id, str) else UNSET,
-    )
+        return None
 
 
 # --- Everything else ----------------------------------------------------------------------------

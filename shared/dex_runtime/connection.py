@@ -19,6 +19,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
+from urllib.parse import ParseResult
 
 import nats.errors
 from msgspec import Struct
@@ -143,10 +144,10 @@ async def connect(
                 error_cb=failed,
             )
     except TimeoutError:
-        await close(client)
+        await _discard(client)
         raise CannotConnect(options.servers, last_error) from None
     except (OSError, nats.errors.Error) as error:
-        await close(client)
+        await _discard(client)
         raise CannotConnect(options.servers, str(error)) from error
     is_made = True
     return client
@@ -160,12 +161,17 @@ async def close(client: Client) -> None:
     try:
         await client.close()
     except OSError:
-        # The socket went while the rest was being sent, and close() went no further. It calls
-        # itself done from its first line on, so it is told otherwise.
-        client._status = Client.DISCONNECTED
-        await client.close()
+        # The socket went while the rest was being sent, and close() went no further.
+        await _discard(client)
     finally:
         timer.cancel()
+
+
+async def _discard(client: Client) -> None:
+    # A close() that was interrupted, or that connect() was about to do itself, counts as done
+    # from its first line on, so it is told otherwise.
+    client._status = Client.DISCONNECTED
+    await client.close()
 
 
 def _library_options(options: ConnectionOptions) -> dict[str, Any]:
@@ -220,6 +226,11 @@ class _BoundedTransport(TcpTransport):
 
     def __bool__(self) -> bool:
         return True
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        # nats-py 2.16.0 forgets the socket of a node that let us connect and then said nothing.
+        self.abort()
+        await super().connect(uri, buffer_size, connect_timeout)
 
     async def wait_closed(self) -> None:
         try:

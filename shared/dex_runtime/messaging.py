@@ -97,6 +97,11 @@ class Requester:
             raise NoResponder(f"the connection takes no subscription: {error}") from error
         return requester
 
+    @property
+    def waiting_count(self) -> int:
+        """How many requests are under way."""
+        return len(self._waiting) + len(self._collecting)
+
     async def request(
         self,
         subject: str,
@@ -184,6 +189,10 @@ class Requester:
     async def _publish(
         self, subject: str, payload: bytes, reply_subject: str, headers: dict[str, str] | None
     ) -> None:
+        if self._subscription is None or not self._client.is_connected:
+            # Nothing below waits for anything then, so that a caller which tries again at once
+            # would keep the event loop from reconnecting, for ever.
+            await asyncio.sleep(0)
         if self._subscription is None:
             raise NoResponder("the requester was closed")
         try:

@@ -1,0 +1,276 @@
+"""A market's whole replicated state, and the few facts that change it.
+
+Every change of a market is one of the *facts* below. Whoever decides (execution.py) and whoever
+follows (following.py) establish them in the same way, so both end in the same state, digest
+included. Nothing else changes the state.
+
+Knows neither commands nor events, and no rule of matching.
+"""
+
+from collections import deque
+from typing import Any, Final
+
+from dex_protocol import limits
+from dex_protocol.events import HASH_OF_NOTHING, MarketState
+from dex_protocol.ids import make_pair, pair_of
+from dex_protocol.numbers import Scale
+from dex_protocol.queries import TimedTrade
+from dex_protocol.receipts import DoneStatus
+from dex_protocol.specification import Specification
+from msgspec import Struct
+from sortedcontainers import SortedDict
+
+from dex_engine.book import Book
+from dex_engine.digest import MASK, digest_text, key_of
+from dex_engine.errors import InvariantViolated
+from dex_engine.order import Order, content_of_order
+from dex_engine.peers import Peer
+from dex_engine.rules import Rules
+from dex_engine.window import Outcome
+
+SERVER_NAMED_END: Final = make_pair(1, 0)
+"""Pairs below this one are of orders that a server named; no outcome is remembered for them."""
+
+_NO_RULES: Final[Any] = None
+
+
+class Bounds(Struct, frozen=True):
+    """How much one command, one commit and one peer's memory hold; smaller ones are for tests."""
+
+    window_count: int = limits.RETRY_WINDOW_COUNT
+    makers_count_max: int = limits.MAKERS_COUNT_MAX
+    housekeeping_count_max: int = limits.HOUSEKEEPING_COUNT_MAX
+    canceled_count_max: int = limits.CANCELED_COUNT_MAX
+
+
+class ReplicatedState:
+    """What all servers agree on about one market.
+
+    Attributes:
+        orders: Open orders by id, in order of acceptance.
+        peers: All peers the market knows, by name.
+        sequence: The newest commit's sequence; 0 before the first.
+        hash: The hash of the newest commit's bytes.
+        digest_value: The book's digest as an integer.
+        last_price: The last trade's price in ticks; 0 before the first trade.
+        trades: The newest trades, oldest first.
+        rules: The specification in integers; set by the first event.
+        taker: The order of the newest `accepted` or `amended`, whose doing the next events are.
+    """
+
+    def __init__(self, name: str, bounds: Bounds = Bounds()) -> None:  # noqa: B008  (frozen)
+        self.name = name
+        self.bounds = bounds
+        self.log_id = ""
+        self.state: MarketState = "trading"
+        self.rules: Rules = _NO_RULES
+        self.book = Book()
+        self.orders: dict[str, Order] = {}
+        self.peers: dict[str, Peer] = {}
+        # gtd orders by (expires_at, acceptance): who is due first stands first.
+        self.expiring: SortedDict[tuple[int, int], Order] = SortedDict()
+        self.digest_value = 0
+        self.last_price = 0
+        self.next_trade_id = 1
+        self.next_priority = 1
+        self.next_acceptance = 1
+        self.next_server_named = 1
+        self.trades: deque[TimedTrade] = deque(maxlen=limits.TRADES_COUNT_MAX)
+        self.leader = ""
+        self.term = 0
+        self.time = 0
+        self.sequence = 0
+        self.hash = HASH_OF_NOTHING
+        self.taker: Order | None = None
+        # The outcome of the newest `amended`, which its trades still change.
+        self._amending: Outcome | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has its first event."""
+        return self.rules is not _NO_RULES
+
+    @property
+    def specification(self) -> Specification:
+        """The market's rules as they were written."""
+        return self.rules.specification
+
+    @property
+    def digest(self) -> str:
+        """The book in 16 hex digits."""
+        return digest_text(self.digest_value)
+
+    def specify(self, specification: Specification) -> None:
+        """Trade by a specification from now on; tick and lot are those of the first one."""
+        if not self.is_open:
+            tick, lot = Scale(specification.tick_size), Scale(specification.lot_size)
+        else:
+            tick, lot = self.rules.tick, self.rules.lot
+        self.rules = Rules(specification, tick=tick, lot=lot)
+
+    def begin_term(self, term: int, leader: str) -> None:
+        """Let another leadership begin.
+
+        Raises:
+            InvariantViolated: terms count up by 1.
+        """
+        if term != self.term + 1:
+            raise InvariantViolated(f"term {term} after term {self.term}")
+        self.term = term
+        self.leader = leader
+
+    # --- Facts ----------------------------------------------------------------------------------
+
+    def begin_command(self) -> None:
+        """Forget the order whose doing the events before were."""
+        self.taker = None
+        self._amending = None
+
+    def peer(self, name: str) -> Peer:
+        """Give a peer of the market, which gets to know it when it did not."""
+        peer = self.peers.get(name)
+        if peer is None:
+            peer = self.peers[name] = Peer(name, window_count_max=self.bounds.window_count)
+        return peer
+
+    def enter(self, order: Order, resting: int) -> None:
+        """Take up an accepted order, with what of it rests in the book when its command is done."""
+        self.next_acceptance = order.acceptance + 1
+        peer = self.peer(order.peer)
+        pair = pair_of(order.order_id)
+        if pair >= SERVER_NAMED_END:
+            peer.window.remember(pair, order)
+        else:
+            self.next_server_named += 1
+        self.taker = order
+        self._amending = None
+        self._rest(order, resting)
+
+    def trade(
+        self, trade_id: int, *, maker: Order, taker: Order, price: int, quantity: int
+    ) -> None:
+        """Let a maker, which rests, and the current taker meet at the maker's price."""
+        self.next_trade_id = trade_id + 1
+        self.last_price = price
+        value = price * quantity
+        maker.filled += quantity
+        maker.value += value
+        self._lower(maker, quantity, "filled")
+        taker.filled += quantity
+        taker.value += value
+        if taker.filled == taker.quantity:
+            taker.done = "filled"
+        if self._amending is not None:
+            self._amending.note(taker)
+
+    def reduce(self, order: Order, quantity: int) -> None:
+        """Take a quantity off an order without a trade: off a maker, or off the current taker."""
+        self._keep_content(order)
+        order.quantity -= quantity
+        order.version += 1
+        if order is not self.taker:
+            self._lower(order, quantity, "canceled")
+        elif self._amending is not None:
+            self._amending.note(order)
+
+    def take_off(self, order: Order, how: DoneStatus) -> None:
+        """End an order: out of the book if it rests there, else the current taker."""
+        if order.level is not None:
+            self._remove(order)
+            order.remaining = 0
+            self._forget_open(order)
+        order.done = how
+        if order is self.taker and self._amending is not None:
+            self._amending.note(order)
+
+    def amend(
+        self, order: Order, *, price: int, quantity: int, resting: int, lost: bool, version: int
+    ) -> None:
+        """Give an order new totals; with its place lost it may trade, and rests anew."""
+        if version != order.version:
+            self._keep_content(order)
+        order.version = version
+        if lost:
+            self._remove(order)
+            order.price = price
+            order.quantity = quantity
+            order.remaining = 0
+            self.taker = order
+            self._rest(order, resting)
+            if resting == 0:
+                self._forget_open(order)
+        elif quantity != order.quantity:
+            lowered = order.quantity - quantity
+            order.quantity = quantity
+            self._subtract(order, lowered)
+        self._amending = None
+
+    def remember(self, peer: str, command_id: str, outcome: Outcome) -> None:
+        """Remember what became of a command that is not an accepted submit."""
+        self.peer(peer).window.remember(pair_of(command_id), outcome)
+
+    def remember_amended(self, order: Order, command_id: str, outcome: Outcome) -> None:
+        """Remember an amend, whose outcome its trades still change."""
+        outcome.note(order)
+        self.remember(order.peer, command_id, outcome)
+        if order is self.taker:
+            self._amending = outcome
+
+    def remember_refusal(
+        self, peer: str, own_id: str, content: str, reason: str, *, order_id: str | None
+    ) -> None:
+        """Remember that a command was refused, and its order as it stood."""
+        outcome = Outcome(own_id, content, order_id, reason)
+        if order_id is not None:
+            order = self.peer(peer).order(order_id)
+            if order is not None:
+                outcome.note(order)
+        self.remember(peer, own_id, outcome)
+
+    # --- Parts of facts -------------------------------------------------------------------------
+
+    def _rest(self, order: Order, resting: int) -> None:
+        # What does not rest is done; a trade that fills it whole says how.
+        if resting == 0:
+            order.done = "canceled"
+            return
+        order.priority = self.next_priority
+        self.next_priority += 1
+        order.remaining = resting
+        order.key = key_of(order.order_id, order.side, order.price, order.priority)
+        self.digest_value = (self.digest_value + order.key * resting) & MASK
+        self.book.side(order.side).add(order)
+        if order.order_id not in self.orders:
+            self.orders[order.order_id] = order
+            self.peers[order.peer].open[order.order_id] = order
+            if order.expires_at:
+                self.expiring[order.expires_at, order.acceptance] = order
+
+    def _lower(self, order: Order, quantity: int, how: DoneStatus) -> None:
+        if quantity < order.remaining:
+            self._subtract(order, quantity)
+            return
+        assert quantity == order.remaining, f"{quantity} of {order.remaining} of {order.order_id}"
+        self._remove(order)
+        order.remaining = 0
+        order.done = how
+        self._forget_open(order)
+
+    def _subtract(self, order: Order, quantity: int) -> None:
+        self.digest_value = (self.digest_value - order.key * quantity) & MASK
+        self.book.side(order.side).lower(order, quantity)
+
+    def _remove(self, order: Order) -> None:
+        self.digest_value = (self.digest_value - order.key * order.remaining) & MASK
+        self.book.side(order.side).remove(order)
+
+    def _forget_open(self, order: Order) -> None:
+        del self.orders[order.order_id]
+        del self.peers[order.peer].open[order.order_id]
+        if order.expires_at:
+            del self.expiring[order.expires_at, order.acceptance]
+
+    def _keep_content(self, order: Order) -> None:
+        # Before the fields change that the content hash of the submit follows from.
+        if order.content is None:
+            order.content = content_of_order(order, self.rules.tick, self.rules.lot)
