@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Final
 
 import click
+
+from deploy.embedded import embedded
 from dex_protocol import subjects
 from dex_protocol.codec import decode_receipts, encode
 from dex_protocol.commands import Cancel, Command, Submit
 from dex_protocol.ids import make_id
 from dex_runtime.connection import ConnectionOptions, close, connect
 from dex_runtime.messaging import Requester
-
-from deploy.embedded import embedded
 
 MARKET: Final = "BTC-USD"
 PEERS: Final = 8

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
+from msgspec import Struct, structs
+
 from dex_protocol import codec, subjects
 from dex_protocol.administration import OpenRequest
 from dex_protocol.queries import StatusQuery, StatusReply
@@ -17,7 +19,6 @@ from dex_protocol.specification import Specification, what_is_wrong
 from dex_runtime import connection
 from dex_runtime.connection import CannotConnect, ConnectionOptions
 from dex_runtime.messaging import NoReply, NoResponder, Requester
-from msgspec import Struct, structs
 
 OPEN_TIMEOUT_S: Final = 30.0
 """How long markets may take to open, all together: a second or two, but for an election in NATS

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from dex_protocol.specification import Specification
 from msgspec import Struct
 
 from deploy import markets, processes
 from deploy.markets import MarketNotOpen
 from deploy.processes import Process
+from dex_protocol.specification import Specification
 
 STOP_GRACE_S: Final = 8.0
 """How long a server may take to end by SIGTERM: it promises 5 s, with NATS down too."""

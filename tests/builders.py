@@ -89,7 +89,7 @@ def a_market(bounds: Bounds = Bounds(), **fields: Any) -> Market:  # noqa: B008 
     specification = a_specification(**fields)
     market = Market(specification.market, bounds)
     events = market.open(specification, log_id="log", time=NOW)
-    seal(market, events + market.lead(server="server-1", term=1, protocol=1, rules=1))
+    seal(market, events + market.lead(server="server-1", term=1, protocol=1, rules=1, time=NOW))
     return market
 
 

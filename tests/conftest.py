@@ -5,6 +5,7 @@ Tests that hurt nodes start their own; tests that share these use names of their
 
 import os
 import secrets
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -22,6 +23,11 @@ settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, max_examples=300)
 settings.register_profile("nightly", deadline=None, print_blob=True, max_examples=5_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_configure() -> None:
+    """End by SIGTERM as by Ctrl-C, so that what tests started is ended too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

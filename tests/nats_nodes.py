@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from dex_runtime import connection, topology
-from dex_runtime.connection import ConnectionOptions
-from dex_runtime.topology import Stream, TopologyUnavailable
+import nats.errors
 from nats.aio.client import Client
 
 from deploy import nodes
 from deploy.nodes import NodeProcess, NodeSettings
+from dex_runtime import connection, topology
+from dex_runtime.connection import ConnectionOptions
+from dex_runtime.topology import Stream, TopologyUnavailable
 
 MAKE_TIMEOUT_S: Final = 30.0
 """A new cluster refuses replicas until its nodes have heard of each other: a second at most."""
@@ -87,9 +88,10 @@ async def running(directory: Path, *, count: int = 1) -> AsyncIterator[Nodes]:
 
 
 @asynccontextmanager
-async def connected(where: Nodes, *, name: str = "test") -> AsyncIterator[Client]:
-    """Connect for as long as the block lasts."""
-    client = await connection.connect(ConnectionOptions(servers=where.urls, name=name))
+async def connected(where: Nodes, *, index: int | None = None) -> AsyncIterator[Client]:
+    """Connect for as long as the block lasts, to any node or first to a certain one."""
+    servers = where.urls if index is None else (where.urls[index],)
+    client = await connection.connect(ConnectionOptions(servers=servers, name="test"))
     try:
         yield client
     finally:
@@ -97,10 +99,17 @@ async def connected(where: Nodes, *, name: str = "test") -> AsyncIterator[Client
 
 
 async def make(client: Client, stream: Stream, *, replicas: int) -> None:
-    """Make a stream, and try again while a cluster is not ready for it."""
+    """Make a stream, wait until it takes messages from this connection, and keep it empty.
+
+    A cluster that is new, or a node that has not heard of the stream yet, refuses at first.
+    """
     async with asyncio.timeout(MAKE_TIMEOUT_S):
         while True:
             try:
-                return await topology.make(client, stream, replicas=replicas)
-            except TopologyUnavailable:
-                await asyncio.sleep(0.1)
+                await topology.make(client, stream, replicas=replicas)
+                await client.request(
+                    stream.subjects[0], timeout=1.0, headers={"Nats-Expected-Last-Sequence": "99"}
+                )
+                return
+            except (TopologyUnavailable, nats.errors.NoRespondersError, nats.errors.TimeoutError):
+                await asyncio.sleep(0.02)

@@ -6,14 +6,14 @@ receipt, since only he knows it.
 
 from typing import Final
 
-from dex_protocol.queries import OrderReceipt
-from dex_protocol.reasons import Reason
-from dex_protocol.receipts import Fill, Receipt
 from msgspec import UNSET, UnsetType
 
 from dex_engine.order import Order
 from dex_engine.rules import Rules
 from dex_engine.window import Outcome
+from dex_protocol.queries import OrderReceipt
+from dex_protocol.reasons import Reason
+from dex_protocol.receipts import Fill, Receipt
 
 _SENTENCES: Final = {reason.name: reason.sentence for reason in Reason}
 

@@ -7,10 +7,10 @@ its negated price on the bids, so the best level is the one of the lowest rank e
 
 from collections.abc import Iterator
 
-from dex_protocol.commands import Side
 from sortedcontainers import SortedDict
 
 from dex_engine.order import Order
+from dex_protocol.commands import Side
 
 
 class PriceLevel:

@@ -4,8 +4,6 @@ Each function walks its command's rungs in the order of docs/PROTOCOL.md and ret
 reason that applies. They only look. What an id was used for before is asked before them.
 """
 
-from dex_protocol.commands import Amend, Cancel, Submit
-from dex_protocol.reasons import Reason
 from msgspec import UNSET
 
 from dex_engine.matching import Plan
@@ -13,6 +11,8 @@ from dex_engine.order import Order
 from dex_engine.peers import Peer
 from dex_engine.rules import Rules
 from dex_engine.state import ReplicatedState
+from dex_protocol.commands import Amend, Cancel, Submit
+from dex_protocol.reasons import Reason
 
 
 def refusal_of_submit(

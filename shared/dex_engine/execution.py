@@ -8,6 +8,14 @@ the ladder of checks, then the book.
 from itertools import islice
 from typing import NamedTuple
 
+from msgspec import UNSET, UnsetType
+
+from dex_engine import answers, checks, following
+from dex_engine.matching import Plan, plan
+from dex_engine.order import Order, content_of_order
+from dex_engine.peers import Peer
+from dex_engine.state import ReplicatedState
+from dex_engine.window import Outcome
 from dex_protocol.administration import What
 from dex_protocol.commands import Amend, Cancel, CancelAll, Command, Submit, own_id, time_in_force
 from dex_protocol.content import content_of
@@ -34,14 +42,6 @@ from dex_protocol.specification import (
     normalized,
     what_is_wrong,
 )
-from msgspec import UNSET, UnsetType
-
-from dex_engine import answers, checks, following
-from dex_engine.matching import Plan, plan
-from dex_engine.order import Order, content_of_order
-from dex_engine.peers import Peer
-from dex_engine.state import ReplicatedState
-from dex_engine.window import Outcome
 
 
 class Executed(NamedTuple):

@@ -6,6 +6,12 @@ rule of matching: rules may change without making old logs unreadable.
 
 from typing import Any, Final
 
+from msgspec import UNSET
+
+from dex_engine.errors import InvariantViolated
+from dex_engine.order import Order
+from dex_engine.state import ReplicatedState
+from dex_engine.window import Outcome
 from dex_protocol.events import (
     Accepted,
     Amended,
@@ -22,12 +28,6 @@ from dex_protocol.events import (
 )
 from dex_protocol.ids import parse_id
 from dex_protocol.numbers import Scale
-from msgspec import UNSET
-
-from dex_engine.errors import InvariantViolated
-from dex_engine.order import Order
-from dex_engine.state import ReplicatedState
-from dex_engine.window import Outcome
 
 
 def apply(state: ReplicatedState, event: AnyEvent) -> None:

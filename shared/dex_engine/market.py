@@ -12,6 +12,12 @@ alone. After any exception of this module a market must not be used any more.
 Knows nothing of where commits are stored, of requests, of clocks, nor of which server leads.
 """
 
+from msgspec import DecodeError
+
+from dex_engine import execution, following, invariants, snapshot
+from dex_engine.book import Book
+from dex_engine.errors import Diverged
+from dex_engine.state import Bounds, ReplicatedState
 from dex_protocol.administration import What
 from dex_protocol.codec import decode_commit, encode_commit, hash_of
 from dex_protocol.commands import Command
@@ -19,12 +25,6 @@ from dex_protocol.events import AnyEvent, Commit, LeaderChanged, MarketOpened, T
 from dex_protocol.queries import TimedTrade
 from dex_protocol.reasons import Reason
 from dex_protocol.specification import Specification, SpecificationChange
-from msgspec import DecodeError
-
-from dex_engine import execution, following, invariants, snapshot
-from dex_engine.book import Book
-from dex_engine.errors import Diverged
-from dex_engine.state import Bounds, ReplicatedState
 
 __all__ = ["Bounds", "Market"]
 

@@ -7,11 +7,11 @@ leaves something over.
 
 from typing import Literal
 
-from dex_protocol.commands import SelfTrade
 from msgspec import Struct
 
 from dex_engine.book import BookSide
 from dex_engine.order import Order
+from dex_protocol.commands import SelfTrade
 
 Meeting = Literal["trade", "remove", "reduce"]
 Ending = Literal["self_trade", "too_many_makers"]

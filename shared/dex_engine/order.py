@@ -6,11 +6,12 @@ outcome of its submit; so whoever asks for the order sees it as it stands. Knows
 
 from typing import Any, Literal
 
+from msgspec import UNSET, Struct
+
 from dex_protocol.commands import OrderType, SelfTrade, Side, TimeInForce
 from dex_protocol.content import content_of_submit
 from dex_protocol.numbers import Scale
 from dex_protocol.receipts import DoneStatus, Status
-from msgspec import UNSET, Struct
 
 
 class Order(Struct, gc=False):

@@ -1,9 +1,8 @@
 """What a market knows of a peer: its open orders, and what became of its commands."""
 
-from dex_protocol.ids import pair_of
-
 from dex_engine.order import Order
 from dex_engine.window import RetryWindow
+from dex_protocol.ids import pair_of
 
 
 class Peer:

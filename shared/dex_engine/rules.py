@@ -5,11 +5,12 @@ Knows nothing of orders or of a market's state.
 
 from typing import Final
 
+from msgspec import UNSET, UnsetType
+
 from dex_protocol import limits
 from dex_protocol.commands import Side
 from dex_protocol.numbers import COUNT_MAX, UNIT, Scale, units
 from dex_protocol.specification import Specification
-from msgspec import UNSET, UnsetType
 
 
 class Rules:

@@ -8,14 +8,6 @@ fields before it; `peers` and `recent_trades` are what servers need to go on.
 from typing import Any
 
 import msgspec
-from dex_protocol.codec import UNREADABLE, encode_canonical
-from dex_protocol.commands import OrderType, SelfTrade, Side, TimeInForce
-from dex_protocol.events import MarketState
-from dex_protocol.ids import Pair, make_pair, pair_of, split_pair
-from dex_protocol.numbers import Scale
-from dex_protocol.queries import TimedTrade
-from dex_protocol.receipts import DoneStatus
-from dex_protocol.specification import Specification
 from msgspec import UNSET, Struct, UnsetType
 
 from dex_engine.digest import key_of
@@ -25,6 +17,14 @@ from dex_engine.peers import Peer
 from dex_engine.rules import Rules
 from dex_engine.state import ReplicatedState
 from dex_engine.window import Outcome
+from dex_protocol.codec import UNREADABLE, encode_canonical
+from dex_protocol.commands import OrderType, SelfTrade, Side, TimeInForce
+from dex_protocol.events import MarketState
+from dex_protocol.ids import Pair, make_pair, pair_of, split_pair
+from dex_protocol.numbers import Scale
+from dex_protocol.queries import TimedTrade
+from dex_protocol.receipts import DoneStatus
+from dex_protocol.specification import Specification
 
 
 class OrderState(Struct, tag_field="outcome", tag="order", gc=False, kw_only=True):

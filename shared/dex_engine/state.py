@@ -10,13 +10,6 @@ Knows neither commands nor events, and no rule of matching.
 from collections import deque
 from typing import Any, Final
 
-from dex_protocol import limits
-from dex_protocol.events import HASH_OF_NOTHING, MarketState
-from dex_protocol.ids import make_pair, pair_of
-from dex_protocol.numbers import Scale
-from dex_protocol.queries import TimedTrade
-from dex_protocol.receipts import DoneStatus
-from dex_protocol.specification import Specification
 from msgspec import Struct
 from sortedcontainers import SortedDict
 
@@ -27,6 +20,13 @@ from dex_engine.order import Order, content_of_order
 from dex_engine.peers import Peer
 from dex_engine.rules import Rules
 from dex_engine.window import Outcome
+from dex_protocol import limits
+from dex_protocol.events import HASH_OF_NOTHING, MarketState
+from dex_protocol.ids import make_pair, pair_of
+from dex_protocol.numbers import Scale
+from dex_protocol.queries import TimedTrade
+from dex_protocol.receipts import DoneStatus
+from dex_protocol.specification import Specification
 
 SERVER_NAMED_END: Final = make_pair(1, 0)
 """Pairs below this one are of orders that a server named; no outcome is remembered for them."""

@@ -6,11 +6,11 @@ It keeps the outcomes of the highest pairs; the lowest leaves first, whenever it
 
 from heapq import heapify, heappush, heappushpop
 
-from dex_protocol.ids import Pair
-from dex_protocol.receipts import Status
 from msgspec import Struct
 
 from dex_engine.order import Order
+from dex_protocol.ids import Pair
+from dex_protocol.receipts import Status
 
 
 class Outcome(Struct, gc=False):

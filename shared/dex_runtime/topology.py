@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import nats.errors
 import nats.js.errors
-from dex_protocol import subjects
 from msgspec import Struct
 from nats.aio.client import Client
 from nats.js import api
+
+from dex_protocol import subjects
 
 API_TIMEOUT_S: Final = 5.0
 """How long JetStream may take to make a stream: 10 to 100 ms, but for an election (4 to 9 s)."""

@@ -70,7 +70,8 @@ class SymbolBook:
         self.time = 0
         self.count = 0
         opened = self.leader.open(specification, log_id="conformance", time=self.time)
-        self.commit(opened + self.leader.lead(server="adapter", term=1, protocol=1, rules=1))
+        led = self.leader.lead(server="adapter", term=1, protocol=1, rules=1, time=self.time)
+        self.commit(opened + led)
 
     # --- The engine -----------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 import pytest
+
 from dex_protocol.codec import hash_of
 from dex_server.replication.ports import Entry, Log, Position, Undecided
 

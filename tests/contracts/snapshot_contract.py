@@ -6,6 +6,7 @@ A class of tests to inherit from, with a fixture `snapshots`; the store may hold
 import random
 
 import pytest
+
 from dex_protocol.codec import hash_of
 from dex_server.replication.ports import Position, SnapshotInvalid, SnapshotName, Snapshots
 

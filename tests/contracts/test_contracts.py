@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 from itertools import count
 
 import pytest
+from nats.aio.client import Client
+
 from dex_runtime import topology
 from dex_runtime.messaging import Requester
 from dex_server.jetstream.log import JetStreamLog
 from dex_server.jetstream.snapshots import JetStreamSnapshots
 from dex_server.replication.ports import Log, Snapshots
-from nats.aio.client import Client
-
 from tests.contracts.log_contract import LogContract, LogWorld
 from tests.contracts.memory import LogOver, MemoryLog, MemorySnapshots, SnapshotsOver
 from tests.contracts.snapshot_contract import SnapshotContract

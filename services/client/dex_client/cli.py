@@ -11,14 +11,14 @@ import signal
 from typing import IO, Final
 
 import click
-from dex_protocol.ids import is_market
-from dex_protocol.limits import BATCH_COUNT_MAX
 
 from dex_client.errors import ExchangeError
 from dex_client.load.options import Load
 from dex_client.load.report import Report, to_json, to_text
 from dex_client.load.screen import INTERVAL_S, Screen
 from dex_client.load.session import CannotBegin, Session
+from dex_protocol.ids import is_market
+from dex_protocol.limits import BATCH_COUNT_MAX
 
 DEFAULT_NATS: Final = "nats://127.0.0.1:4222"
 

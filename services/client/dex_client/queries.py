@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from random import Random
 from typing import Final, TypeVar
 
+from dex_client.errors import ProtocolMismatch, Unavailable
+from dex_client.retry import Answer, Policy, Sending
 from dex_protocol import subjects
 from dex_protocol.codec import UNREADABLE, decode_reply, encode, hash_of
 from dex_protocol.queries import (
@@ -27,9 +29,6 @@ from dex_protocol.queries import (
 from dex_protocol.reasons import RetryReason
 from dex_protocol.receipts import Receipt
 from dex_runtime.messaging import NoReply, NoResponder, Requester
-
-from dex_client.errors import ProtocolMismatch, Unavailable
-from dex_client.retry import Answer, Policy, Sending
 
 WHAT: Final = {query: what for what, query in QUERIES.items()}
 """The last but one token of each query's subject."""
@@ -67,14 +66,14 @@ class Queries:
                     subject, payload, timeout_s=sending.attempt(time.monotonic())
                 )
             except NoResponder:
-                outcome = Answer.no_responder
+                outcome: Answer = "no_responder"
             except NoReply:
-                outcome = Answer.silence
+                outcome = "silence"
             else:
                 answered = _read(answer, what, reply)
                 if not _is_retry(answered):
                     return answered
-                outcome = Answer.retry
+                outcome = "retry"
             pause = sending.answered(outcome, now=time.monotonic())
             if pause is None:
                 raise Unavailable(

@@ -13,52 +13,35 @@ A query goes the same way; it merely has nothing to be executed.
 Pure: the time comes in, and so does the Random that spreads the pauses. Knows nothing of NATS.
 """
 
-from enum import Enum
 from random import Random
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
 
+Answer = Literal["receipt", "retry", "no_responder", "silence"]
+"""What came back for one copy: an outcome for good, a refusal too; that this copy was not and will
+not be executed; that it reached nobody; nothing in time, so that it may have been executed, or may
+be later."""
 
-class Answer(Enum):
-    """What came back for one copy."""
+State = Literal["untouched", "doubtful", "settled", "unavailable", "unknown"]
+"""What is known of a request: no copy was, or will be, executed; a copy may have been; it has an
+outcome; given up, and nothing was executed; given up, and it may have been."""
 
-    receipt = "it has an outcome for good, a refusal too"
-    retry = "this copy was not and will not be executed"
-    no_responder = "it reached nobody"
-    silence = "no answer in time: it may have been executed, or may be later"
-
-    # By identity, as every member is one of a kind: Enum's own runs Python at each look-up.
-    __hash__ = object.__hash__
-
-
-class State(Enum):
-    """What is known of a request."""
-
-    untouched = "no copy was, or will be, executed"
-    doubtful = "a copy may have been executed"
-    settled = "it has an outcome"
-    unavailable = "given up; nothing was executed"
-    unknown = "given up; it may have been executed"
-
-    __hash__ = object.__hash__
-
-
-TRANSITIONS: Final = {
-    (State.untouched, Answer.receipt): State.settled,
-    (State.untouched, Answer.retry): State.untouched,
-    (State.untouched, Answer.no_responder): State.untouched,
-    (State.untouched, Answer.silence): State.doubtful,
-    (State.doubtful, Answer.receipt): State.settled,
-    (State.doubtful, Answer.retry): State.doubtful,
-    (State.doubtful, Answer.no_responder): State.doubtful,
-    (State.doubtful, Answer.silence): State.doubtful,
+TRANSITIONS: Final[dict[tuple[State, Answer], State]] = {
+    ("untouched", "receipt"): "settled",
+    ("untouched", "retry"): "untouched",
+    ("untouched", "no_responder"): "untouched",
+    ("untouched", "silence"): "doubtful",
+    ("doubtful", "receipt"): "settled",
+    ("doubtful", "retry"): "doubtful",
+    ("doubtful", "no_responder"): "doubtful",
+    ("doubtful", "silence"): "doubtful",
 }
 """What an answer to a copy makes of a request; the other states are ends."""
 
-GIVEN_UP: Final = {
-    State.untouched: State.unavailable,
-    State.doubtful: State.unknown,
+GIVEN_UP: Final[dict[State, State]] = {
+    "untouched": "unavailable",
+    "doubtful": "unknown",
 }
 """What the deadline makes of a request."""
 
@@ -111,7 +94,7 @@ class Sending:
         self._patience_s = policy.attempt_min_s
         self._pause_s = policy.pause_min_s
         self.copies_count = 0
-        self.state = State.untouched
+        self.state: State = "untouched"
 
     def attempt(self, now: float) -> float:
         """Note that a copy is sent, and give how long to wait for its answer, in seconds."""
@@ -132,7 +115,7 @@ class Sending:
             How long to pause before the next copy, in seconds; None when `state` is an end.
         """
         self.state = TRANSITIONS[self.state, answer]
-        if self.state is State.settled:
+        if self.state == "settled":
             return None
         policy = self._policy
         pause = self._pause_s * (1 + self._random.random()) / 2

@@ -1,7 +1,5 @@
 """What operators ask for: opening a market here, everything else by the market's leader."""
 
-from typing import TYPE_CHECKING
-
 from dex_protocol.administration import REQUESTS, AdminReply, OpenRequest, What
 from dex_protocol.codec import decode_as, encode
 from dex_protocol.ids import is_market
@@ -9,31 +7,28 @@ from dex_protocol.reasons import Reason, RetryReason
 from dex_protocol.receipts import Receipt, refused, retry
 from dex_protocol.specification import SpecificationChange, normalized, what_is_wrong
 from dex_runtime.serving import Incoming
-
+from dex_server.markets import Markets
 from dex_server.replication.effects import Administered
 from dex_server.replication.ports import LogUnavailable
-
-if TYPE_CHECKING:
-    from dex_server.server import Server
 
 
 class Admin:
     """The operators' requests to one server."""
 
-    def __init__(self, server: "Server") -> None:
-        """Take the server, for its markets."""
-        self._server = server
+    def __init__(self, markets: Markets) -> None:
+        """Take the server's markets."""
+        self._markets = markets
 
     def on_request(self, incoming: Incoming) -> None:
         """Answer a request, or have it answered."""
         _, _, market, what = incoming.subject.split(".", 3)
         read = self._read(market, what, incoming)
         if isinstance(read, Receipt):
-            self._server.spawn(incoming.reply_to.send(encode(read)))
+            self._markets.spawn(incoming.reply_to.send(encode(read)))
         elif isinstance(read, OpenRequest):
-            self._server.spawn(self._open(market, read, incoming))
+            self._markets.spawn(self._open(market, read, incoming))
         else:
-            self._server.drivers[market].administer(read)
+            self._markets.drivers[market].administer(read)
 
     def _read(
         self, market: str, what: str, incoming: Incoming
@@ -48,7 +43,7 @@ class Admin:
         if isinstance(request, OpenRequest):
             wrong = _wrong_opening(market, request)
             return request if wrong is None else refused(Reason.malformed, wrong)
-        if market not in self._server.drivers:
+        if market not in self._markets.drivers:
             return refused(Reason.unknown_market, f"there is no market {market[:80]!r}")
         change = request if isinstance(request, SpecificationChange) else None
         named: What = what  # type: ignore[assignment]  # a key of REQUESTS is a What
@@ -58,7 +53,7 @@ class Admin:
         specification = normalized(request.specification)
         wanted = encode(specification)
         try:
-            written = await self._server.directory.open(market, wanted)
+            written = await self._markets.directory.open(market, wanted)
         except LogUnavailable as unavailable:
             answer = encode(retry(RetryReason.unavailable, str(unavailable)))
         else:
@@ -71,7 +66,7 @@ class Admin:
                     )
                 )
             else:
-                driver = await self._server.add(market, written)
+                driver = await self._markets.add(market, written)
                 # Opened means that an order can be placed.
                 await driver.leads.wait()
                 answer = encode(AdminReply(driver.replica.stored))

@@ -7,20 +7,21 @@ import sys
 from typing import Final
 
 import click
+
 from dex_protocol import limits
 from dex_runtime import connection, topology
 from dex_runtime.connection import CannotConnect, Connection, ConnectionOptions
 from dex_runtime.messaging import Requester
 from dex_runtime.service import run, set_up_logging
 from dex_runtime.serving import Responder
-
+from dex_server import server
 from dex_server.config import Config
 from dex_server.jetstream.log import JetStreamLog
 from dex_server.jetstream.markets import Directory
 from dex_server.jetstream.snapshots import JetStreamSnapshots
+from dex_server.markets import Ports
 from dex_server.replication.ports import Log, LogUnavailable
 from dex_server.replication.replica import Settings
-from dex_server.server import Ports, Server
 
 WAIT_FOR_NATS_S: Final = 0.5
 """Between two attempts while NATS is not there yet: it is often started at the same time."""
@@ -81,10 +82,10 @@ def main(name: str, nats: str, replicas: str, window: int, snapshot_commits: int
         settings=Settings(window=window, snapshot_commits=snapshot_commits),
     )
     set_up_logging()
-    sys.exit(run(lambda stop: serve(config, stop)))
+    sys.exit(run(lambda stop: connect_and_serve(config, stop)))
 
 
-async def serve(config: Config, stop: asyncio.Event) -> None:
+async def connect_and_serve(config: Config, stop: asyncio.Event) -> None:
     """Connect, make what is missing, and serve until told to stop."""
     clients: list[Connection] = []
     try:
@@ -95,7 +96,7 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
             clients.append(client)
         log, orders, queries = clients
         if await _is_made(log, config, stop):
-            await Server(config, await _ports(config, log, orders, queries)).run(stop)
+            await server.serve(config, await _ports(config, log, orders, queries), stop)
     finally:
         for client in clients:
             await connection.close(client)

@@ -12,7 +12,6 @@ from typing import Any, Final, Protocol, TypeVar, assert_never
 from dex_protocol import subjects
 from dex_runtime.clock import monotonic_us, now_us
 from dex_runtime.serving import Incoming, Responder, Service
-
 from dex_server import snapshotting
 from dex_server.replication.effects import (
     Administered,
@@ -151,7 +150,8 @@ class Driver:
         now = Instant(now_us(), monotonic_us())
         inputs, self._inputs = self._inputs, []
         if self._requests:
-            inputs.append(Requests(self._requests))
+            # First of all, so that a confirmation finds them waiting for the next commit.
+            inputs.insert(0, Requests(self._requests))
             self._requests = []
         for given in inputs or [Tick()]:
             for effect in self.replica.step(given, now):

@@ -7,7 +7,9 @@ stored. `log` and `snapshot` are about what is stored already, and are answered 
 import asyncio
 import base64
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from msgspec import UNSET, Struct
 
 from dex_protocol import limits
 from dex_protocol.codec import decode_as, encode
@@ -17,8 +19,8 @@ from dex_protocol.reasons import Reason, RetryReason
 from dex_protocol.receipts import Receipt, refused, retry
 from dex_runtime.clock import monotonic_us
 from dex_runtime.serving import Incoming
-from msgspec import UNSET, Struct
-
+from dex_server.driver import Driver
+from dex_server.markets import Markets
 from dex_server.replication.effects import Asked
 from dex_server.replication.ports import (
     Entry,
@@ -27,10 +29,6 @@ from dex_server.replication.ports import (
     SnapshotName,
     Snapshots,
 )
-
-if TYPE_CHECKING:
-    from dex_server.driver import Driver
-    from dex_server.server import Server
 
 WAIT_S: Final = 0.02
 """Between two looks whether `min_sequence` is reached, for queries about what is stored."""
@@ -41,9 +39,9 @@ _log: Final = logging.getLogger(__name__)
 class Queries:
     """The queries to one server."""
 
-    def __init__(self, server: "Server", snapshots: Snapshots) -> None:
-        """Take the server, for its markets, and the store of snapshots."""
-        self._server = server
+    def __init__(self, markets: Markets, snapshots: Snapshots) -> None:
+        """Take the server's markets, and the store of snapshots."""
+        self._markets = markets
         self._snapshots = snapshots
         # How many are being answered from what is stored.
         self._count = 0
@@ -55,20 +53,20 @@ class Queries:
         _, _, market, what, peer = incoming.subject.split(".", 4)
         read = self._read(market, what, peer, incoming.payload)
         if isinstance(read, Receipt):
-            self._server.spawn(incoming.reply_to.send(encode(read)))
+            self._markets.spawn(incoming.reply_to.send(encode(read)))
             return
         driver, query = read
         if isinstance(query, LogQuery | SnapshotQuery):
             if self._count >= limits.WAITING_QUERIES_COUNT_MAX:
-                self._server.spawn(incoming.reply_to.send(encode(retry(RetryReason.busy))))
+                self._markets.spawn(incoming.reply_to.send(encode(retry(RetryReason.busy))))
             else:
-                self._server.spawn(self._answer_stored(driver, query, incoming))
+                self._markets.spawn(self._answer_stored(driver, query, incoming))
         else:
             driver.ask(Asked(peer, query, incoming.reply_to, monotonic_us()))
 
     def _read(
         self, market: str, what: str, peer: str, payload: bytes
-    ) -> "tuple[Driver, Query] | Receipt":
+    ) -> tuple[Driver, Query] | Receipt:
         if not is_peer(peer):
             return refused(Reason.malformed, f"expected a peer's name, found {peer[:80]!r}")
         kind = QUERIES.get(what)
@@ -78,7 +76,7 @@ class Queries:
         query = decode_as(payload, kind)
         if isinstance(query, Receipt):
             return query
-        driver = self._server.drivers.get(market)
+        driver = self._markets.drivers.get(market)
         if driver is None:
             return refused(Reason.unknown_market, f"there is no market {market[:80]!r}")
         return driver, query
@@ -86,7 +84,7 @@ class Queries:
     # --- What is stored -------------------------------------------------------------------------
 
     async def _answer_stored(
-        self, driver: "Driver", query: LogQuery | SnapshotQuery, incoming: Incoming
+        self, driver: Driver, query: LogQuery | SnapshotQuery, incoming: Incoming
     ) -> None:
         self._count += 1
         try:
@@ -105,7 +103,7 @@ class Queries:
             self._count -= 1
         await incoming.reply_to.send(encode(reply))
 
-    async def _log(self, driver: "Driver", query: LogQuery) -> LogReply:
+    async def _log(self, driver: Driver, query: LogQuery) -> LogReply:
         # Nothing beyond what is known to be stored, whatever else may stand there already.
         stored = driver.replica.stored
         first, _ = await driver.log.bounds()
@@ -119,7 +117,7 @@ class Queries:
         commits = _fitting([entry.payload.decode() for entry in entries])
         return LogReply(sequence=stored, first_sequence=first, commits=commits)
 
-    async def _snapshot(self, driver: "Driver", query: SnapshotQuery) -> SnapshotReply | Receipt:
+    async def _snapshot(self, driver: Driver, query: SnapshotQuery) -> SnapshotReply | Receipt:
         market = driver.replica.name
         stored = driver.replica.stored
         names = await self._snapshots.names(market)

@@ -1,153 +1,36 @@
-"""A server: the markets it holds, what it serves, and how it ends.
+"""A server's life: it holds markets, serves queries and operators, and ends when told to.
 
-Knows nothing of how its ports are kept, nor of who may ask: both are decided elsewhere.
+Orders are served by each market's driver, while it leads.
 """
 
 import asyncio
 import logging
-import secrets
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from dex_protocol import subjects
-from dex_protocol.codec import encode
-from dex_protocol.specification import Specification
-from dex_runtime.serving import Responder
-from msgspec import Struct
-
 from dex_server.admin import Admin
 from dex_server.config import Config
-from dex_server.driver import AGAIN_S, Driver
+from dex_server.markets import Markets, Ports
 from dex_server.queries import Queries
-from dex_server.replication.ports import Directory, Log, LogUnavailable, Snapshots
-from dex_server.replication.replica import Replica
-
-STOPPING_S: Final = 3.0
-"""How long a server finishes what it has in hand when told to stop: an append takes some ms, or
-NATS is gone and will not answer at all."""
 
 _log: Final = logging.getLogger(__name__)
 
 
-class Ports(Struct, frozen=True):
-    """What a server needs of the world, already connected.
-
-    Orders and queries arrive on connections of their own, and the log has another, so that no
-    flood of one holds up the others.
-    """
-
-    log_of: Callable[[str], Awaitable[Log]]
-    """Gives a market's log, made if there was none; raises LogUnavailable."""
-    snapshots: Snapshots
-    directory: Directory
-    orders: Responder
-    queries: Responder
-    alarms: Responder
-
-
-class Alarm(Struct):
-    """What is published on `dex.alarm.<market>`."""
-
-    market: str
-    server: str
-    message: str
-
-
-class Server:
-    """One server process's markets.
-
-    Attributes:
-        drivers: The markets it holds, by name.
-    """
-
-    def __init__(self, config: Config, ports: Ports) -> None:
-        """Take the configuration and the ports; `run` does the rest."""
-        self.drivers: dict[str, Driver] = {}
-        self.directory = ports.directory
-        self._config = config
-        self._ports = ports
-        self._adding = asyncio.Lock()
-        self._tasks: asyncio.TaskGroup
-        self._driving: set[asyncio.Task[None]] = set()
-        self._beside: set[asyncio.Task[None]] = set()
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Hold the markets of the directory, and serve, until told to stop."""
-        queries = Queries(self, self._ports.snapshots)
-        admin = Admin(self)
-        async with asyncio.TaskGroup() as self._tasks:
-            self.spawn(self._watch())
-            await self._ports.queries.serve(
-                subjects.query("*", "*", "*"),
-                queue=subjects.REPLICA_GROUP,
-                on_request=queries.on_request,
-            )
-            await self._ports.queries.serve(
-                subjects.admin("*", "*"),
-                queue=subjects.REPLICA_GROUP,
-                on_request=admin.on_request,
-            )
-            _log.info("serving", extra={"server": self._config.name})
-            await stop.wait()
-            await self._finish()
-
-    async def add(self, market: str, specification: bytes) -> Driver:
-        """Hold a market, which stands in the directory, from now on."""
-        async with self._adding:
-            driver = self.drivers.get(market)
-            if driver is None:
-                driver = await self._make_driver(market, specification)
-                self.drivers[market] = driver
-                task = self._tasks.create_task(driver.run())
-                self._driving.add(task)
-            return driver
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something beside; it ends with the server at the latest."""
-        task = self._tasks.create_task(work)
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
-
-    async def raise_alarm(self, market: str, text: str) -> None:
-        """Tell operators; see `Alarms`."""
-        alarm = Alarm(market=market, server=self._config.name, message=text)
-        await self._ports.alarms.send(subjects.alarm(market), encode(alarm))
-
-    async def _watch(self) -> None:
-        async for market, specification in self._ports.directory.watch():
-            await self.add(market, specification)
-
-    async def _make_driver(self, market: str, specification: bytes) -> Driver:
-        while True:
-            try:
-                log = await self._ports.log_of(market)
-                break
-            except LogUnavailable as unavailable:
-                _log.warning("waiting for NATS: %s", unavailable, extra={"market": market})
-                await asyncio.sleep(AGAIN_S)
-        replica = Replica(
-            market,
-            server=self._config.name,
-            specification=msgspec.json.decode(specification, type=Specification),
-            log_id=secrets.token_hex(16),
-            settings=self._config.settings,
+async def serve(config: Config, ports: Ports, stop: asyncio.Event) -> None:
+    """Hold the markets of the directory, and serve, until told to stop."""
+    async with asyncio.TaskGroup() as tasks:
+        markets = Markets(config, ports, tasks)
+        markets.spawn(markets.watch())
+        await ports.queries.serve(
+            subjects.query("*", "*", "*"),
+            queue=subjects.REPLICA_GROUP,
+            on_request=Queries(markets, ports.snapshots).on_request,
         )
-        return Driver(
-            replica,
-            log=log,
-            snapshots=self._ports.snapshots,
-            orders=self._ports.orders,
-            alarms=self,
+        await ports.queries.serve(
+            subjects.admin("*", "*"),
+            queue=subjects.REPLICA_GROUP,
+            on_request=Admin(markets).on_request,
         )
-
-    async def _finish(self) -> None:
-        for driver in self.drivers.values():
-            driver.stop()
-        if self._driving:
-            _, unfinished = await asyncio.wait(self._driving, timeout=STOPPING_S)
-            for task in unfinished:
-                _log.warning("stopping with a commit under way that nobody confirms")
-                task.cancel()
-        for task in self._beside:
-            task.cancel()
+        _log.info("serving", extra={"server": config.name})
+        await stop.wait()
+        await markets.stop()

@@ -16,7 +16,6 @@ from typing import Final
 
 from dex_engine import Market
 from dex_protocol.codec import hash_of
-
 from dex_server.replication.ports import Position, SnapshotName
 
 PACKING_LEVEL: Final = 6

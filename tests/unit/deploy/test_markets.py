@@ -1,9 +1,9 @@
 """What the markets of the local exchange are opened with."""
 
 import pytest
-from dex_protocol.specification import what_is_wrong
 
 from deploy import markets, state
+from dex_protocol.specification import what_is_wrong
 
 
 @pytest.mark.parametrize("market", [*state.MARKETS, "SOL-USD"])

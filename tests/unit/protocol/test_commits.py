@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dex_protocol.codec import decode_commit, encode, encode_commit, hash_of
 from dex_protocol.events import (
     HASH_OF_NOTHING,
@@ -16,8 +19,6 @@ from dex_protocol.events import (
     LeaderChanged,
     Trade,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 EVENTS: list[AnyEvent] = [
     Accepted("order_alice_1_1", "alice", "buy", "2", price="100", resting_quantity="1"),

@@ -4,14 +4,15 @@ import json
 from hashlib import blake2b
 from typing import Any
 
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from msgspec import UNSET, structs
+
 from dex_protocol.codec import decode_request, encode
 from dex_protocol.commands import Amend, Cancel, CancelAll, Command, Submit, time_in_force
 from dex_protocol.content import canonical, content_of, content_of_submit
 from dex_protocol.numbers import normal
 from dex_protocol.receipts import Receipt
-from hypothesis import assume, given
-from hypothesis import strategies as st
-from msgspec import UNSET, structs
 
 decimals = st.from_regex(r"(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?", fullmatch=True)
 # Peers whose names look like numbers or like parts of an id.

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from msgspec import Struct
+
 from dex_protocol import administration, queries
 from dex_protocol.codec import (
     decode_as,
@@ -22,7 +24,6 @@ from dex_protocol.commands import Command
 from dex_protocol.events import AnyEvent
 from dex_protocol.queries import QUERIES, Reply
 from dex_protocol.receipts import Receipt
-from msgspec import Struct
 
 FILES = sorted(Path(__file__).parent.joinpath("golden").glob("*.json"))
 

@@ -1,6 +1,9 @@
 """Ids are read from the right, so a peer may be called anything that a peer may be called."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dex_protocol.ids import (
     is_market,
     is_peer,
@@ -10,8 +13,6 @@ from dex_protocol.ids import (
     parse_id,
     split_pair,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 peers = st.from_regex(r"[A-Za-z0-9_-]{1,32}", fullmatch=True)
 timestamps = st.integers(0, 10**14 - 1)

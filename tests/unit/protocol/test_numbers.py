@@ -4,9 +4,10 @@ import re
 from fractions import Fraction
 
 import pytest
-from dex_protocol.numbers import COUNT_MAX, UNIT, Scale, normal, text_of_units, units
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dex_protocol.numbers import COUNT_MAX, UNIT, Scale, normal, text_of_units, units
 
 DECIMAL = re.compile(r"(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?", re.ASCII)
 

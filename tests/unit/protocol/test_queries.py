@@ -5,11 +5,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import UNSET
+
 from dex_protocol.administration import REQUESTS, OpenRequest
 from dex_protocol.codec import decode_as, decode_receipts, decode_reply, encode
 from dex_protocol.queries import QUERIES, BookQuery, BookReply, LogQuery, OrdersQuery
 from dex_protocol.receipts import Receipt
-from msgspec import UNSET
 
 
 @pytest.mark.parametrize("what", [what for what in QUERIES if what not in ("order", "log")])

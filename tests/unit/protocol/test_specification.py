@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from msgspec import UNSET
+
 from dex_protocol.numbers import COUNT_MAX
 from dex_protocol.specification import (
     SpecificationChange,
@@ -10,8 +12,6 @@ from dex_protocol.specification import (
     normalized,
     what_is_wrong,
 )
-from msgspec import UNSET
-
 from tests.builders import a_specification
 
 

@@ -10,10 +10,11 @@ Pure: the Random comes in. Knows nothing of who sends the orders, nor when.
 from random import Random
 from typing import Final, Literal, TypeVar, get_args
 
+from msgspec import UNSET
+
 from dex_protocol.commands import SelfTrade, Side, Submit, TimeInForce
 from dex_protocol.numbers import COUNT_MAX, UNIT, Scale, text_of_units, units
 from dex_protocol.specification import Specification
-from msgspec import UNSET
 
 Kind = Literal[
     "rest", "cross", "post_only", "ioc", "fok", "market", "price_off_tick", "quantity_off_lot"

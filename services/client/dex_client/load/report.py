@@ -77,7 +77,12 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 def make_report(
-    load: Load, record: Record, verified: Verified | None, *, unverified_because: str | None = None
+    load: Load,
+    record: Record,
+    verified: Verified | None,
+    *,
+    unverified_because: str | None = None,
+    interrupted: bool = False,
 ) -> Report:
     """Sum up a run."""
     seconds = record.seconds
@@ -94,7 +99,7 @@ def make_report(
         latency_ms=_latency_ms(record.latencies),
         verified=verified,
         unverified_because=unverified_because,
-        interrupted=record.interrupted,
+        interrupted=interrupted,
         markets=load.markets,
         peers=load.peers,
         in_flight=load.in_flight,
@@ -110,10 +115,13 @@ def _latency_ms(latencies: Mapping[int, int]) -> LatencyMs | None:
     histogram = HdrHistogram(1, LATENCY_US_MAX, SIGNIFICANT_DIGITS)
     for latency_us, count in latencies.items():
         histogram.record_value(min(max(latency_us, 1), LATENCY_US_MAX), count)
+    most_us = max(latencies)
+    # The histogram rounds up within its precision, past the greatest too.
     p50, p90, p99, p99_9 = (
-        histogram.get_value_at_percentile(percentile) / 1000 for percentile in (50, 90, 99, 99.9)
+        min(histogram.get_value_at_percentile(percentile), most_us) / 1000
+        for percentile in (50, 90, 99, 99.9)
     )
-    return LatencyMs(p50=p50, p90=p90, p99=p99, p99_9=p99_9, max=max(latencies) / 1000)
+    return LatencyMs(p50=p50, p90=p90, p99=p99, p99_9=p99_9, max=most_us / 1000)
 
 
 def to_json(report: Report) -> bytes:

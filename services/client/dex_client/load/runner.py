@@ -16,18 +16,15 @@ import asyncio
 import time
 from random import Random
 
-from dex_protocol import subjects
-from dex_protocol.codec import UNREADABLE, decode_receipts, encode
-from dex_protocol.commands import Submit
-from dex_protocol.receipts import Receipt
-from dex_runtime.messaging import NoReply, NoResponder, Requester
-
-from dex_client.errors import ProtocolMismatch
 from dex_client.ids import Ids, Window
 from dex_client.load.options import Load
 from dex_client.load.profile import Profile
-from dex_client.load.record import GivenUp, Record
-from dex_client.retry import Answer, Policy, Sending, State
+from dex_client.load.record import Record
+from dex_client.retry import Answer, Policy, Sending
+from dex_protocol import subjects
+from dex_protocol.codec import encode
+from dex_protocol.commands import Submit
+from dex_runtime.messaging import NoReply, NoResponder, Requester
 
 
 class Lane:
@@ -43,11 +40,14 @@ class Lane:
         self._window = Window()
         self._has_room = asyncio.Event()
 
-    async def wait_for_room(self, count: int) -> None:
-        """Wait until so many more ids may be sent."""
-        while not self._window.has_room(count):
-            self._has_room.clear()
-            await self._has_room.wait()
+    def has_room(self, count: int) -> bool:
+        """Tell whether so many more ids may be sent now."""
+        return self._window.has_room(count)
+
+    async def wait_for_room(self) -> None:
+        """Wait until there may be room again."""
+        self._has_room.clear()
+        await self._has_room.wait()
 
     def make(self, count: int) -> tuple[int, list[Submit]]:
         """Make the next orders.
@@ -110,7 +110,8 @@ class Runner:
                 intended = self._started + first / load.rate
                 if (early := intended - time.perf_counter()) > 0:
                     await asyncio.sleep(early)
-            await lane.wait_for_room(count)
+            while not lane.has_room(count):
+                await lane.wait_for_room()
             await self._send(lane, count, intended)
 
     async def _send(self, lane: Lane, count: int, intended: float | None) -> None:
@@ -120,66 +121,30 @@ class Runner:
         sending = Sending(self._policy, self._random, now=now)
         index, orders = lane.make(count)
         record.sent += count
+        answer: Answer
         try:
             while True:
-                answer, orders = await self._send_copy(lane, orders, sending, since)
+                payload = encode(orders if self._load.batch > 1 else orders[0])
+                patience = sending.attempt(now)
+                try:
+                    reply = await lane.requester.request(lane.subject, payload, timeout_s=patience)
+                except NoResponder:
+                    answer = "no_responder"
+                except NoReply:
+                    answer = "silence"
+                else:
+                    answer, left = record.settle(lane.market, orders, reply)
+                    if len(left) < len(orders):
+                        record.note_latency(clock() - since, len(orders) - len(left))
+                    orders = left
                 pause = sending.answered(answer, now=clock())
                 if pause is None:
                     return
                 record.retried += len(orders)
                 await asyncio.sleep(pause)
+                now = clock()
         finally:
-            outcome: GivenUp = "unavailable" if sending.state is State.unavailable else "unknown"
-            for order in orders:
-                record.give_up(lane.market, order, outcome)
+            if orders:
+                unavailable = sending.state == "unavailable"
+                record.give_up(lane.market, orders, "unavailable" if unavailable else "unknown")
             lane.done(index, count)
-
-    async def _send_copy(
-        self, lane: Lane, orders: list[Submit], sending: Sending, since: float
-    ) -> tuple[Answer, list[Submit]]:
-        # The orders that are left without an outcome, and what became of this copy of them.
-        payload = encode(orders if self._load.batch > 1 else orders[0])
-        try:
-            reply = await lane.requester.request(
-                lane.subject, payload, timeout_s=sending.attempt(time.perf_counter())
-            )
-        except NoResponder:
-            return Answer.no_responder, orders
-        except NoReply:
-            return Answer.silence, orders
-        receipts = _read(reply, len(orders))
-        answer = Answer.receipt
-        left: list[Submit] = []
-        record = self.record
-        for order, receipt in zip(orders, receipts, strict=True):
-            if receipt.order_id != order.order_id and isinstance(receipt.order_id, str):
-                # It is about something else, so it says nothing of this order.
-                answer = Answer.silence
-                left.append(order)
-            elif receipt.status == "retry":
-                if answer is Answer.receipt:
-                    answer = Answer.retry
-                left.append(order)
-            else:
-                record.settle(lane.market, order, receipt)
-        if len(left) < len(orders):
-            latency_us = int((time.perf_counter() - since) * 1_000_000)
-            record.latencies[latency_us] += len(orders) - len(left)
-        return answer, left
-
-
-def _read(reply: bytes, count: int) -> list[Receipt]:
-    try:
-        receipts = decode_receipts(reply)
-    except UNREADABLE as error:
-        raise ProtocolMismatch(
-            "the reply to an order", expected="receipts", found=str(error)
-        ) from error
-    if len(receipts) == count:
-        return receipts
-    if len(receipts) == 1 and receipts[0].status in ("rejected", "retry"):
-        # A batch as a whole: it could not be read, or not be taken.
-        return receipts * count
-    raise ProtocolMismatch(
-        "the reply to a batch", expected=f"{count} receipts", found=f"{len(receipts)}"
-    )

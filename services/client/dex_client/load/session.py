@@ -7,13 +7,6 @@ from contextlib import AsyncExitStack
 from random import Random
 from typing import Final, Literal
 
-import msgspec
-from dex_engine import InvariantViolated, Market
-from dex_protocol.ids import Pair, make_pair
-from dex_protocol.queries import StatusReply
-from dex_protocol.receipts import Receipt
-from dex_runtime.connection import CannotConnect, ConnectionOptions, close, connect
-from dex_runtime.messaging import Requester
 from msgspec import Struct
 
 from dex_client.errors import ExchangeError, ProtocolMismatch, Unavailable
@@ -26,6 +19,12 @@ from dex_client.load.runner import Lane, Runner
 from dex_client.load.verification import Audit, Verified, total
 from dex_client.queries import Queries
 from dex_client.retry import Policy
+from dex_engine import InvariantViolated, Market
+from dex_protocol.ids import Pair, make_pair
+from dex_protocol.queries import StatusReply
+from dex_protocol.receipts import Receipt
+from dex_runtime.connection import CannotConnect, ConnectionOptions, close, connect
+from dex_runtime.messaging import Requester
 
 BEGIN_DEADLINE_S: Final = 3.0
 """How long a market may leave the first question open: longer than a leader's replacement, and
@@ -67,7 +66,7 @@ class Session:
 
     def __init__(self, load: Load, servers: tuple[str, ...]) -> None:
         """Prepare; `run` does it."""
-        self.record = Record(load.markets, keep=load.verify)
+        self.record = Record(keep=load.verify)
         self.phase: Phase = "beginning"
         self.commits_read = 0
         self.commits_count = 0
@@ -79,11 +78,16 @@ class Session:
 
     def report(self, *, interrupted: bool = False) -> Report:
         """Sum up what is known so far."""
-        self.record.interrupted = interrupted
         because = self._unverified_because
         if interrupted and self._load.verify and self._verified is None:
             because = "interrupted"
-        return make_report(self._load, self.record, self._verified, unverified_because=because)
+        return make_report(
+            self._load,
+            self.record,
+            self._verified,
+            unverified_because=because,
+            interrupted=interrupted,
+        )
 
     async def run(self) -> None:
         """Do it all.
@@ -167,9 +171,14 @@ class Session:
 
     async def _verify(self, peer: _Peer, replicas: list[Market], above: dict[str, Pair]) -> None:
         queries = self._queries(peer.name, peer.requester, self._load.deadline_s)
-        assert self.record.told is not None
         audits = [
-            Audit(replica, self.record.told[replica.name], above=above) for replica in replicas
+            Audit(
+                replica,
+                self.record.told(replica.name),
+                specification=peer.statuses[replica.name].specification,
+                above=above,
+            )
+            for replica in replicas
         ]
         try:
             ends = [await self._end(queries, audit) for audit in audits]
@@ -180,7 +189,7 @@ class Session:
                     audit.read(payload)
                     self.commits_read += 1
                 audit.finish(sequence=end.sequence, digest=end.digest)
-        except (ExchangeError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except ExchangeError as error:
             self._unverified_because = str(error)
             return
         self._verified = total(audits)

@@ -12,12 +12,15 @@ When the replica diverges the accounts go on, so that one report tells both.
 Pure. Knows nothing of how the log is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal, get_args
 
 import msgspec
-from dex_engine import Diverged, Market
-from dex_protocol.codec import decode_commit
+from msgspec import UNSET, Struct, UnsetType
+
+from dex_client.load.record import Told
+from dex_engine import Diverged, InvariantViolated, Market
+from dex_protocol.codec import UNREADABLE, decode_commit
 from dex_protocol.commands import Submit, time_in_force
 from dex_protocol.events import (
     Accepted,
@@ -35,9 +38,6 @@ from dex_protocol.numbers import Scale
 from dex_protocol.reasons import Reason
 from dex_protocol.receipts import Fill, Receipt, Status
 from dex_protocol.specification import Specification
-from msgspec import UNSET, Struct
-
-from dex_client.load.record import Told
 
 ViolationKind = Literal[
     "missing",
@@ -149,12 +149,20 @@ class Audit:
     Ordering: `read` each commit once, from the one after the replica's on; then `finish`.
     """
 
-    def __init__(self, replica: Market, told: Mapping[str, Told], *, above: Mapping[str, Pair]):
+    def __init__(
+        self,
+        replica: Market,
+        told: Iterable[Told],
+        *,
+        specification: Specification,
+        above: Mapping[str, Pair],
+    ) -> None:
         """Begin.
 
         Args:
             replica: The market as it was before the load; it is followed from there.
-            told: The orders of the run by id, with what came of them.
+            specification: The market's, whose steps never change.
+            told: The orders of the run, with what came of them.
             above: The peers of the run, and the pair above which all their ids are this run's.
         """
         self.market = replica.name
@@ -165,13 +173,15 @@ class Audit:
         self.violations: list[Violation] = []
         self.counts: dict[ViolationKind, int] = dict.fromkeys(get_args(ViolationKind), 0)
         self._replica: Market | None = replica
-        self._told = told
+        self._tick = Scale(specification.tick_size)
+        self._lot = Scale(specification.lot_size)
+        self._told = {str(each.order.order_id): each for each in told}
         self._above = above
         self.sequence: int = replica.sequence
         self.newest_told = max(
             (
                 each.outcome.sequence
-                for each in told.values()
+                for each in self._told.values()
                 if isinstance(each.outcome, Receipt) and each.outcome.sequence is not UNSET
             ),
             default=0,
@@ -186,18 +196,14 @@ class Audit:
             order.order_id: _Account(order.side, order.quantity, order.filled)
             for order in replica.orders.values()
         }
-        if replica.sequence > 0:
-            self._learn(replica.specification)
 
     # --- Reading ----------------------------------------------------------------------------
 
     def read(self, payload: bytes) -> None:
-        """Follow one stored commit.
-
-        Raises:
-            msgspec.DecodeError, UnicodeDecodeError: the bytes are no commit.
-        """
+        """Follow one stored commit."""
         commit = self._applied(payload)
+        if commit is None:
+            return
         self.sequence = commit.sequence
         self.commits += 1
         self.events += len(commit.events)
@@ -205,7 +211,7 @@ class Audit:
             self._count(event)
         self._close()
 
-    def _applied(self, payload: bytes) -> Commit:
+    def _applied(self, payload: bytes) -> Commit | None:
         if self._replica is not None:
             try:
                 return self._replica.apply_commit(payload)
@@ -213,16 +219,17 @@ class Audit:
                 self._diverged(
                     f"commit {error.sequence}", f"{error.what} {error.expected}", f"{error.found}"
                 )
-        return decode_commit(payload)
+        try:
+            return decode_commit(payload)
+        except UNREADABLE as error:
+            self._diverged(f"after commit {self.sequence}", "a commit", str(error))
+            return None
 
     def _diverged(self, where: str, expected: str, found: str) -> None:
+        # What was applied in part must not be used any more.
         self._replica = None
         self.digest_equal = False
         self._violate("diverged", where, expected, found)
-
-    def _learn(self, specification: Specification) -> None:
-        self._tick = Scale(specification.tick_size)
-        self._lot = Scale(specification.lot_size)
 
     def _count(self, event: AnyEvent) -> None:
         match event:
@@ -239,10 +246,6 @@ class Audit:
                 self._close()
                 account = self._account_of(event.order_id)
                 account.quantity = self._lots(event.quantity) + account.taken_off
-            case _:
-                specification = getattr(event, "specification", UNSET)
-                if isinstance(specification, Specification):
-                    self._learn(specification)
 
     def _accepted(self, event: Accepted) -> None:
         order_id = event.order_id
@@ -276,7 +279,7 @@ class Audit:
             fill = Fill(event.trade_id, event.price, event.quantity, event.maker_order_id)
             doing.fills.append(fill)
             doing.filled += quantity
-            doing.value += quantity * (self._tick.count(event.price) or 0)
+            doing.value += quantity * self._ticks(event.price)
             doing.done = "filled"
 
     def _taken_off(self, event: Reduced | Canceled | Expired) -> None:
@@ -305,6 +308,9 @@ class Audit:
             account = self._accounts[order_id] = _Account("buy", 0)
         return account
 
+    def _ticks(self, text: str | UnsetType) -> int:
+        return 0 if text is UNSET else self._tick.count(text) or 0
+
     def _lots(self, text: str) -> int:
         return self._lot.count(text) or 0
 
@@ -318,6 +324,7 @@ class Audit:
         self._doing = None
         order_id = doing.event.order_id
         self._compare_order(doing.told.order, doing.event)
+        self._compare_quantities(order_id, doing.account, self._lots(doing.event.resting_quantity))
         outcome = doing.told.outcome
         if outcome == "unknown":
             self.unknown_accepted += 1
@@ -338,28 +345,33 @@ class Audit:
             self._compare_receipt(doing, outcome)
 
     def _compare_order(self, order: Submit, event: Accepted) -> None:
-        sent = (
-            order.side,
-            order.type,
-            UNSET if order.price is UNSET else self._tick.count(order.price),
-            self._lot.count(order.quantity),
-            time_in_force(order),
-            order.expires_at,
-            order.post_only,
-            order.self_trade,
-        )
-        stored = (
-            event.side,
-            event.type,
-            UNSET if event.price is UNSET else self._tick.count(event.price),
-            self._lot.count(event.quantity),
-            event.time_in_force,
-            event.expires_at,
-            event.post_only,
-            event.self_trade,
-        )
-        if sent != stored:
-            self._violate("unasked", event.order_id, f"it as sent: {order}", f"{event}")
+        wanted = {
+            "side": (order.side, event.side),
+            "type": (order.type, event.type),
+            "price": (self._ticks(order.price), self._ticks(event.price)),
+            "quantity": (self._lots(order.quantity), self._lots(event.quantity)),
+            "time_in_force": (time_in_force(order), event.time_in_force),
+            "expires_at": (order.expires_at, event.expires_at),
+            "post_only": (order.post_only, event.post_only),
+            "self_trade": (order.self_trade, event.self_trade),
+        }
+        for name, (sent, stored) in wanted.items():
+            if sent != stored:
+                self._violate(
+                    "unasked",
+                    event.order_id,
+                    f"accepted with {name} {_shown(sent)}",
+                    f"{name} {_shown(stored)}",
+                )
+
+    def _compare_quantities(self, order_id: str, account: _Account, remaining: int) -> None:
+        if account.filled + account.taken_off + remaining != account.quantity:
+            self._violate(
+                "not_conserved",
+                order_id,
+                f"{account.quantity} lots",
+                f"{account.filled} filled + {account.taken_off} taken off + {remaining} open",
+            )
 
     def _compare_receipt(self, doing: _Doing, receipt: Receipt) -> None:
         remaining = self._lots(doing.event.resting_quantity)
@@ -419,6 +431,11 @@ class Audit:
             )
         elif self._replica is not None and self._replica.digest != digest:
             self._diverged(f"commit {sequence}", f"digest {self._replica.digest}", digest)
+        if self._replica is not None:
+            try:
+                self._replica.check()
+            except InvariantViolated as error:
+                self._diverged(f"commit {sequence}", "every invariant of the book", str(error))
 
     def _finish_order(self, order_id: str, told: Told) -> None:
         is_accepted = order_id in self._accounts
@@ -464,15 +481,8 @@ class Audit:
             return
         resting = self._replica.orders.get(order_id)
         remaining = 0 if resting is None else resting.remaining
-        counted = account.filled + account.taken_off + remaining
-        if counted != account.quantity:
-            self._violate(
-                "not_conserved",
-                order_id,
-                f"{account.quantity} lots",
-                f"{account.filled} filled + {account.taken_off} taken off + {remaining} open",
-            )
-        elif resting is not None and resting.filled != account.filled:
+        self._compare_quantities(order_id, account, remaining)
+        if resting is not None and resting.filled != account.filled:
             self._violate(
                 "not_conserved", order_id, f"{account.filled} lots filled", f"{resting.filled}"
             )

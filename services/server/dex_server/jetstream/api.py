@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import msgspec
-from dex_protocol.codec import UNREADABLE
-from dex_runtime.messaging import NoReply, NoResponder, Reply, Requester
 from msgspec import Struct
 
+from dex_protocol.codec import UNREADABLE
+from dex_runtime.messaging import NoReply, NoResponder, Reply, Requester
 from dex_server.replication.ports import LogUnavailable
 
 API_TIMEOUT_S: Final = 2.0

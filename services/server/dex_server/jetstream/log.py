@@ -25,7 +25,6 @@ from typing import Final
 from dex_protocol import limits, subjects
 from dex_protocol.codec import hash_of
 from dex_runtime.messaging import NoReply, NoResponder, Requester
-
 from dex_server.jetstream import api
 from dex_server.replication.ports import Entry, LogUnavailable, Position, Undecided
 

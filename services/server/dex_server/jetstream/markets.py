@@ -14,7 +14,6 @@ from typing import Final
 from dex_protocol.subjects import MARKETS_BUCKET
 from dex_runtime.messaging import NoReply, NoResponder, Requester
 from dex_runtime.topology import bucket_stream, bucket_subject
-
 from dex_server.jetstream import api
 from dex_server.replication.ports import LogUnavailable
 

@@ -19,12 +19,12 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
+from msgspec import Struct
+
 from dex_protocol.codec import UNREADABLE, hash_of
 from dex_protocol.subjects import SNAPSHOTS_STORE
 from dex_runtime.messaging import NoReply, NoResponder, Requester
 from dex_runtime.topology import object_store_stream
-from msgspec import Struct
-
 from dex_server.jetstream import api
 from dex_server.replication.ports import (
     LogUnavailable,

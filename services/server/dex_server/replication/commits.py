@@ -7,14 +7,14 @@ Knows nothing of the log.
 
 from typing import Final
 
+from msgspec import UNSET
+
 from dex_engine import Market
 from dex_protocol import limits
 from dex_protocol.codec import decode_request, encode
 from dex_protocol.events import AnyEvent
 from dex_protocol.reasons import RetryReason
 from dex_protocol.receipts import Receipt, retry
-from msgspec import UNSET
-
 from dex_server.replication.effects import ReplyTo, Request, Send
 
 RECEIPT_BYTES_MAX: Final = 600

@@ -7,11 +7,11 @@ is the replica's to decide. Knows nothing of how effects are performed.
 
 from typing import Any, TypeAlias
 
+from msgspec import Struct
+
 from dex_protocol.administration import What
 from dex_protocol.queries import Query
 from dex_protocol.specification import SpecificationChange
-from msgspec import Struct
-
 from dex_server.replication.ports import Entry, Position, SnapshotName
 
 

@@ -24,7 +24,6 @@ from dex_protocol.codec import encode
 from dex_protocol.events import AnyEvent
 from dex_protocol.reasons import RetryReason
 from dex_protocol.receipts import Receipt, refused, retry
-
 from dex_server.replication import views
 from dex_server.replication.commits import Draft, Waiting, encoded_events
 from dex_server.replication.effects import (
@@ -46,13 +45,23 @@ UNKNOWN_US_MAX: Final = 1_000_000
 
 class _Pending:
     # A commit on its way into the log, and who waits for it.
-    __slots__ = ("after", "answers", "is_confirmed", "payload", "replies", "since", "undecided")
+    __slots__ = (
+        "after",
+        "answers",
+        "is_confirmed",
+        "payload",
+        "replies",
+        "since",
+        "told_count",
+        "undecided",
+    )
 
     def __init__(self, payload: bytes, after: Position, draft: Draft, *, since: int) -> None:
         self.payload = payload
         self.after = after
         self.replies = draft.replies
         self.answers = draft.answers
+        self.told_count = 0
         self.since = since
         self.is_confirmed = False
         self.undecided = False
@@ -90,6 +99,8 @@ class Leadership:
         self._administered: deque[Administered] = deque()
         self._asked: deque[Asked] = deque()
         self._pending: deque[_Pending] = deque()
+        # Answers to queries that wait for a pending commit.
+        self._told_count = 0
         # What was executed and is in no commit yet: one that is being filled, and the one after
         # it, opened by a command that did not fit.
         self._draft: Draft | None = None
@@ -123,7 +134,7 @@ class Leadership:
 
     def ask(self, asked: Asked) -> list[Effect]:
         """Put a query into the queue."""
-        if len(self._asked) >= limits.WAITING_QUERIES_COUNT_MAX:
+        if len(self._asked) + self._told_count >= limits.WAITING_QUERIES_COUNT_MAX:
             return [Send(asked.reply_to, encode(retry(RetryReason.busy)))]
         self._asked.append(asked)
         return []
@@ -143,6 +154,7 @@ class Leadership:
             self.stored = pending.sequence
             effects += [Send(waiting.reply_to, waiting.reply()) for waiting in pending.replies]
             effects += [Send(reply_to, answer) for reply_to, answer in pending.answers]
+            self._told_count -= pending.told_count
         return effects + self._settle_oldest()
 
     def undecided(self, sequence: int) -> list[Effect]:
@@ -218,14 +230,22 @@ class Leadership:
             if self._draft is None:
                 if not self._has_work(now):
                     break
-                self._draft = self._keep_house(now)
-            effects += self._fill(self._draft, now)
-            if self._draft.is_needed:
+                effects += self._execute_group(now)
+            # What a command opened that did not fit goes as it is: filled up, it would be followed
+            # by another for as long as the load lasts, and the state never be that after a commit.
+            if self._draft is not None:
                 effects.append(self._seal(now))
-            else:
-                # All that waited had waited too long.
-                self._draft = None
         return effects + self._answer_asked(now)
+
+    def _execute_group(self, now: Instant) -> list[Effect]:
+        time_before = self.market.time
+        self._draft = self._keep_house(now)
+        effects = self._fill(self._draft, now)
+        if not self._draft.is_needed:
+            # All that waited had waited too long: nothing happened, at no time.
+            self._draft = None
+            self.market.time = time_before
+        return effects
 
     def _has_work(self, now: Instant) -> bool:
         if self._queue or self._administered:
@@ -341,6 +361,8 @@ class Leadership:
         if not self._pending:
             return [Send(reply_to, answer)]
         self._pending[-1].answers.append((reply_to, answer))
+        self._pending[-1].told_count += 1
+        self._told_count += 1
         return []
 
     def _newest(self) -> Draft | _Pending:

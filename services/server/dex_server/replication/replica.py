@@ -12,6 +12,8 @@ Knows nothing of NATS, of time but what it is handed, nor of why it was nominate
 import zlib
 from typing import Final, assert_never
 
+from msgspec import Struct
+
 from dex_engine import Diverged, InvariantViolated, Market
 from dex_protocol import limits
 from dex_protocol.codec import encode, hash_of
@@ -19,8 +21,6 @@ from dex_protocol.events import PROTOCOL, RULES
 from dex_protocol.reasons import RetryReason
 from dex_protocol.receipts import retry
 from dex_protocol.specification import Specification
-from msgspec import Struct
-
 from dex_server.replication.commits import Waiting
 from dex_server.replication.effects import (
     Administered,
@@ -129,10 +129,13 @@ class Replica:
         self._log_end = 0
         # The newest commit that this replica ever knew to stand in the log.
         self._known = 0
+        # When this candidate sent the beginning of its term, by its own wall clock.
+        self._sent_at = 0
         # Snapshots that are stored, newest first, and when each was superseded (monotonic).
         self._saved: list[SnapshotName] = []
         self._superseded: list[tuple[int, SnapshotName]] = []
-        self._snapshot_under_way = False
+        # The state that is being written down, if one is.
+        self._taking: Position | None = None
         self._events_since_snapshot = 0
         self._snapshot_sequence = 0
 
@@ -167,7 +170,8 @@ class Replica:
         try:
             effects = self._take(given, now)
             if self.leadership is not None:
-                effects += self.leadership.proceed(now)
+                if self.role == "leader":
+                    effects += self.leadership.proceed(now)
                 effects += self._keep_snapshots(now)
                 effects += self._stop_when_settled()
         except Deposed as deposed:
@@ -191,6 +195,8 @@ class Replica:
             case SnapshotsListed():
                 self._untried = list(given.names)
                 self._saved = list(given.names)
+                # A snapshot is stored only when the log has its commit.
+                self._known = max([self._known, *(n.position.sequence for n in given.names)])
                 self._supersede(now)
                 return self._try_snapshot()
             case SnapshotLoaded():
@@ -208,7 +214,7 @@ class Replica:
             case SnapshotTaken():
                 return self._taken(given)
             case SnapshotFailed():
-                self._snapshot_under_way = False
+                self._taking = None
                 return []
             case SnapshotSaved():
                 return self._snapshot_saved(given.name, now)
@@ -250,6 +256,7 @@ class Replica:
         self.market = None
         self._restored = None
         self._is_caught_up = False
+        self._snapshot_sequence = self._events_since_snapshot = 0
         return [ListSnapshots()]
 
     def _try_snapshot(self) -> list[Effect]:
@@ -329,7 +336,10 @@ class Replica:
         assert market is not None
         self._change("nominated")
         self._is_nominated = False
-        time = max(now.wall, market.time)
+        self._sent_at = now.wall
+        # The log's own time, until this server's clock was compared with it: a wrong one would
+        # expire orders, and time never goes back.
+        time = market.time or now.wall
         events = []
         if market.sequence == 0:
             events = market.open(self._specification, log_id=self._log_id, time=time)
@@ -353,20 +363,24 @@ class Replica:
         return [Look(sequence)] if self.role == "candidate" and is_begun else []
 
     def _stands(self, given: Stands, now: Instant) -> list[Effect]:
-        if self._restored is not None and self.leadership is None:
-            name, self._restored = self._restored, None
-            return self._check_restored(name, given.entry)
         if self.leadership is None:
-            return []
+            name = self._restored
+            if name is None or given.sequence != name.position.sequence:
+                return []
+            self._restored = None
+            return self._check_restored(name, given.entry)
         if self.role == "candidate" and self.leadership.is_settled and given.entry is not None:
-            return self._compare_clocks(given.entry)
+            return self._compare_clocks(given.entry, now)
         effects = self.leadership.stands(given.sequence, given.entry)
         return effects + self._begin_to_serve(given.sequence)
 
-    def _compare_clocks(self, entry: Entry) -> list[Effect]:
+    def _compare_clocks(self, entry: Entry, now: Instant) -> list[Effect]:
         market = self.market
         assert market is not None
-        difference = abs(entry.stored_at - market.time)
+        # It was stored after it was sent and before it was looked at, by whatever right clock.
+        too_early = self._sent_at - entry.stored_at
+        too_late = entry.stored_at - now.wall
+        difference = max(too_early, too_late)
         if difference > CLOCK_DIFFERENCE_US_MAX:
             self._change("clocks_differ")
             self._drop_state()
@@ -385,7 +399,8 @@ class Replica:
         effects += self.leadership.flush(RetryReason.not_leader)
         self._change("outrun")
         self._drop_state()
-        return [Note(f"leads no more: {why}"), *effects, Lost(), *self._begin()]
+        effects.insert(0, Note(f"leads no more: {why}"))
+        return [*effects, *(self._stop() if self._is_stopping else [Lost(), *self._begin()])]
 
     def _drop_state(self) -> None:
         # It was ahead of the log; what the log says is read again.
@@ -394,6 +409,7 @@ class Replica:
             self.market.dispose()
         self.leadership = None
         self.market = None
+        self._taking = None
 
     # --- Snapshots ------------------------------------------------------------------------------
 
@@ -407,25 +423,31 @@ class Replica:
             or self._events_since_snapshot + leadership.events_executed
             >= self.settings.snapshot_events
         )
-        if not is_due or self._snapshot_under_way or not leadership.is_at_commit:
+        if not is_due or self._taking is not None or not leadership.is_at_commit:
             return []
-        self._snapshot_under_way = True
+        self._taking = Position(market.sequence, market.hash)
         self._snapshot_sequence = market.sequence
         self._events_since_snapshot = -leadership.events_executed
-        return [TakeSnapshot(Position(market.sequence, market.hash), market.digest)]
+        return [TakeSnapshot(self._taking, market.digest)]
 
     def _taken(self, given: SnapshotTaken) -> list[Effect]:
-        # What was taken may be ahead of the log; it is stored only when the log is that far.
-        if self.leadership is None or self.leadership.stored < given.name.position.sequence:
-            self._snapshot_under_way = False
+        # What was taken may be ahead of the log, or of a leadership that is over by now.
+        position = given.name.position
+        if position != self._taking:
+            return []
+        if self.leadership is None or self.leadership.stored < position.sequence:
+            self._taking = None
             return []
         return [SaveSnapshot(given.name, given.data)]
 
     def _snapshot_saved(self, name: SnapshotName, now: Instant) -> list[Effect]:
-        self._snapshot_under_way = False
-        self._saved.insert(0, name)
+        self._taking = None
+        if name not in self._saved:
+            self._saved.insert(0, name)
         self._supersede(now)
-        return [Note(f"snapshot at commit {name.position.sequence} is stored")]
+        # Under load there is no tick, and here is where old ones come to be.
+        note = Note(f"snapshot at commit {name.position.sequence} is stored")
+        return [note, *self._remove_superseded(now)]
 
     def _supersede(self, now: Instant) -> None:
         known = [name for _, name in self._superseded]

@@ -1,0 +1,133 @@
+"""The markets that a server holds, each driven by a task of its own.
+
+Knows nothing of requests, nor of how ports are kept.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import msgspec
+
+from dex_protocol import subjects
+from dex_protocol.codec import encode
+from dex_protocol.specification import Specification
+from dex_runtime.serving import Responder
+from dex_server.config import Config
+from dex_server.driver import AGAIN_S, Driver
+from dex_server.replication.ports import Directory, Log, LogUnavailable, Snapshots
+from dex_server.replication.replica import Replica
+
+STOPPING_S: Final = 3.0
+"""How long a server finishes what it has in hand when told to stop: an append takes some ms, or
+NATS is gone and will not answer at all."""
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """What a server needs of the world, already connected.
+
+    Orders and queries arrive on connections of their own, and the log has another, so that no
+    flood of one holds up the others.
+    """
+
+    log_of: Callable[[str], Awaitable[Log]]
+    """Gives a market's log, made if there was none; raises LogUnavailable."""
+    snapshots: Snapshots
+    directory: Directory
+    orders: Responder
+    queries: Responder
+    alarms: Responder
+
+
+class AlarmMessage(msgspec.Struct):
+    """What is published on `dex.alarm.<market>`."""
+
+    market: str
+    server: str
+    message: str
+
+
+class Markets:
+    """One server's markets.
+
+    Attributes:
+        drivers: By the market's name.
+        directory: Where the names of all markets stand.
+    """
+
+    def __init__(self, config: Config, ports: Ports, tasks: asyncio.TaskGroup) -> None:
+        """Take the ports, and who owns the tasks."""
+        self.drivers: dict[str, Driver] = {}
+        self.directory = ports.directory
+        self._config = config
+        self._ports = ports
+        self._tasks = tasks
+        self._adding = asyncio.Lock()
+        self._driving: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Task[None]] = set()
+
+    async def add(self, market: str, specification: bytes) -> Driver:
+        """Hold a market, which stands in the directory, from now on."""
+        async with self._adding:
+            driver = self.drivers.get(market)
+            if driver is None:
+                driver = await self._make_driver(market, specification)
+                self.drivers[market] = driver
+                self._driving.add(self._tasks.create_task(driver.run()))
+            return driver
+
+    async def watch(self) -> None:
+        """Hold every market that the directory has or gets; without end."""
+        async for market, specification in self.directory.watch():
+            await self.add(market, specification)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside; it ends with the server at the latest."""
+        task = self._tasks.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    async def raise_alarm(self, market: str, text: str) -> None:
+        """Tell operators; see `driver.Alarms`."""
+        alarm = AlarmMessage(market=market, server=self._config.name, message=text)
+        await self._ports.alarms.send(subjects.alarm(market), encode(alarm))
+
+    async def stop(self) -> None:
+        """Have every market finish what it has in hand, and end all tasks."""
+        for driver in self.drivers.values():
+            driver.stop()
+        if self._driving:
+            _, unfinished = await asyncio.wait(self._driving, timeout=STOPPING_S)
+            for task in unfinished:
+                _log.warning("stopping with a commit under way that nobody confirms")
+                task.cancel()
+        for task in self._beside:
+            task.cancel()
+
+    async def _make_driver(self, market: str, specification: bytes) -> Driver:
+        replica = Replica(
+            market,
+            server=self._config.name,
+            specification=msgspec.json.decode(specification, type=Specification),
+            log_id=secrets.token_hex(16),
+            settings=self._config.settings,
+        )
+        return Driver(
+            replica,
+            log=await self._log_of(market),
+            snapshots=self._ports.snapshots,
+            orders=self._ports.orders,
+            alarms=self,
+        )
+
+    async def _log_of(self, market: str) -> Log:
+        while True:
+            try:
+                return await self._ports.log_of(market)
+            except LogUnavailable as unavailable:
+                _log.warning("waiting for NATS: %s", unavailable, extra={"market": market})
+                await asyncio.sleep(AGAIN_S)

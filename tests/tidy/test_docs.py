@@ -1,0 +1,132 @@
+"""Documents say what the code says: generated tables are current, decisions have their headers."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dex_protocol.reasons import Reason, RetryReason
+from tests.tidy.tables import DOCUMENTS, ROOT, NoPlace, renewed
+
+ADRS = sorted((ROOT / "docs" / "adr").glob("*.md"))
+
+STATUSES = ("Proposed", "Approved", "Partially Implemented", "Implemented", "Superseded")
+
+ADR_NAME = re.compile(r"[0-9]{4}-[a-z0-9-]+\.md")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_generated_tables_are_current(path: Path) -> None:
+    if not path.exists():
+        pytest.skip(f"there is no {path.name} yet")
+    text = path.read_text("utf-8")
+
+    assert renewed(text, DOCUMENTS[path]) == text, "run: uv run python -m tests.tidy.tables"
+
+
+def header(text: str) -> dict[str, str]:
+    """Read the table at the head of a decision record: `| Status | Implemented |`."""
+    rows = re.findall(r"^\|\s*(\w+)\s*\|\s*(.*?)\s*\|\s*$", text, re.MULTILINE)
+    return dict(reversed(rows))
+
+
+def what_is_wrong_with(name: str, text: str) -> list[str]:
+    wrong = []
+    if not ADR_NAME.fullmatch(name):
+        wrong.append(f"expected a name like 0003-fencing.md, found {name}")
+    if not re.match(r"# \S", text):
+        wrong.append("expected a title in the first line")
+    fields = header(text)
+    wrong += [f"expected a row {row}" for row in ("Date", "Author", "Status") if row not in fields]
+    status = fields.get("Status", "")
+    if "Status" in fields and status not in STATUSES:
+        wrong.append(f"expected a status of {', '.join(STATUSES)}, found {status!r}")
+    if "Date" in fields and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", fields["Date"]):
+        wrong.append(f"expected a date like 2025-11-22, found {fields['Date']!r}")
+    sections = re.findall(r"^## (.+?)\s*$", text, re.MULTILINE)
+    wrong += [
+        f"expected a section {section}"
+        for section in ("Decision", "Consequences", "Options we turned down")
+        if section not in sections
+    ]
+    return wrong
+
+
+@pytest.mark.parametrize("path", ADRS, ids=lambda path: path.stem)
+def test_decision_record_has_its_headers(path: Path) -> None:
+    assert what_is_wrong_with(path.name, path.read_text("utf-8")) == []
+
+
+def test_decision_records_are_numbered_once() -> None:
+    numbers = [path.name[:4] for path in ADRS]
+
+    assert len(numbers) == len(set(numbers))
+
+
+# --- The rules themselves -----------------------------------------------------------------------
+
+GOOD = """# Fencing
+
+| Metadata | Value |
+| --- | --- |
+| Date | 2025-11-22 |
+| Author | somebody |
+| Status | Implemented |
+
+## Decision
+## Consequences
+## Options we turned down
+"""
+
+
+def test_good_record_is_taken() -> None:
+    assert what_is_wrong_with("0003-fencing.md", GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("fencing.md", GOOD),
+        ("0003-fencing.md", GOOD.replace("# Fencing", "Fencing")),
+        ("0003-fencing.md", GOOD.replace("| Status | Implemented |\n", "")),
+        ("0003-fencing.md", GOOD.replace("Implemented", "Done")),
+        ("0003-fencing.md", GOOD.replace("2025-11-22", "yesterday")),
+        ("0003-fencing.md", GOOD.replace("## Consequences\n", "")),
+    ],
+)
+def test_bad_record_is_named(name: str, text: str) -> None:
+    assert len(what_is_wrong_with(name, text)) == 1
+
+
+def test_tables_are_put_between_their_markers_only() -> None:
+    text = "before\n<!-- reasons -->\nstale table\n<!-- /reasons -->\nafter\n"
+    new = renewed(text, ["reasons"])
+
+    assert new.startswith("before\n<!-- reasons -->\n\n| number | reason | meaning |\n")
+    assert new.endswith("\n<!-- /reasons -->\nafter\n")
+    assert "stale table" not in new
+    assert renewed(new, ["reasons"]) == new
+    assert [new.count(f"| {reason.number} | `{reason.name}` |") for reason in Reason] == [1] * len(
+        Reason
+    )
+
+
+def test_table_of_retries_has_every_reason() -> None:
+    new = renewed("<!-- retries --><!-- /retries -->", [])
+
+    assert [new.count(f"`{why.name}`") for why in RetryReason] == [1] * len(RetryReason)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "<!-- reasons -->", "<!-- /reasons -->", "<!-- /reasons --><!-- reasons -->"],
+)
+def test_document_without_a_place_is_named(text: str) -> None:
+    with pytest.raises(NoPlace):
+        renewed(text, ["reasons"])
+
+
+def test_numbers_of_reasons_are_used_once() -> None:
+    numbers = [reason.number for reason in Reason]
+
+    assert len(numbers) == len(set(numbers))

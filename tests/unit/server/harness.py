@@ -1,0 +1,351 @@
+"""One replica, its world as plain state, and time that a test moves by hand.
+
+Effects that the world answers wait in `under_way`, in their order, until a test has them performed
+(`run`, all or all but some kinds) or takes one out to answer it by hand (`take`). What is sent is
+kept by request, and no request may be answered twice.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from dex_engine import Market
+from dex_protocol.administration import What
+from dex_protocol.codec import encode
+from dex_protocol.commands import Command
+from dex_protocol.events import Commit
+from dex_protocol.queries import Query, StatusQuery
+from dex_protocol.receipts import Receipt
+from dex_protocol.specification import Specification, SpecificationChange
+from dex_server import snapshotting
+from dex_server.replication.effects import (
+    Administered,
+    Alarm,
+    Append,
+    AppendConfirmed,
+    AppendUndecided,
+    Asked,
+    Effect,
+    EndFound,
+    FindEnd,
+    Input,
+    Instant,
+    ListSnapshots,
+    LoadSnapshot,
+    LogRead,
+    Look,
+    Lost,
+    Nominated,
+    Note,
+    ReadLog,
+    RemoveSnapshot,
+    Request,
+    Requests,
+    SaveSnapshot,
+    Send,
+    Serve,
+    SnapshotLoaded,
+    SnapshotSaved,
+    SnapshotsListed,
+    SnapshotTaken,
+    SnapshotUnusable,
+    Stands,
+    Start,
+    Stopped,
+    TakeSnapshot,
+    Tick,
+    ToldToStop,
+    Unserve,
+)
+from dex_server.replication.ports import SnapshotInvalid, Undecided
+from dex_server.replication.replica import Replica, Settings
+from tests.builders import NOW, a_specification
+from tests.contracts.memory import MemoryLog, MemorySnapshots
+
+READ_BYTES = 256 * 1024
+
+E = TypeVar("E")
+
+
+class Harness:
+    """A replica and its world.
+
+    Attributes:
+        wall: This server's clock, in µs.
+        monotonic: Its other clock.
+        log_wall: How far the log's clock is ahead of this server's, in µs.
+        under_way: Effects that nobody performed yet, in their order.
+        seen: Every effect ever given, in order.
+        is_serving: Whether requests are taken in.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: MemoryLog | None = None,
+        snapshots: MemorySnapshots | None = None,
+        server: str = "server-1",
+        specification: Specification | None = None,
+        wall: int = NOW,
+        **settings: int,
+    ) -> None:
+        self.wall = wall
+        self.monotonic = 0
+        self.log_ahead = 0
+        self.log = log or MemoryLog(now_us=lambda: self.wall + self.log_ahead)
+        self.snapshots = snapshots or MemorySnapshots()
+        self.replica = Replica(
+            "BTC-USD",
+            server=server,
+            specification=specification or a_specification(),
+            log_id="log",
+            settings=Settings(**settings),
+        )
+        self.under_way: deque[Effect] = deque()
+        self.seen: list[Effect] = []
+        self.is_serving = False
+        self._answers: dict[int, bytes] = {}
+        self._asked = 0
+
+    # --- Inputs -----------------------------------------------------------------------------
+
+    def give(self, given: Input) -> None:
+        """Hand the replica an input, and do at once what needs no answer."""
+        for effect in self.replica.step(given, Instant(self.wall, self.monotonic)):
+            self.seen.append(effect)
+            match effect:
+                case Send():
+                    assert effect.reply_to not in self._answers, "answered twice"
+                    assert len(effect.payload) <= 1024 * 1024
+                    self._answers[effect.reply_to] = effect.payload
+                case Serve():
+                    self.is_serving = True
+                case Unserve():
+                    self.is_serving = False
+                case TakeSnapshot():
+                    # Now, before the next input changes the state.
+                    market = self.replica.market
+                    assert market is not None
+                    data = snapshotting.pack(market.snapshot())
+                    name = snapshotting.name_of(market.name, effect.position, effect.digest, data)
+                    self.under_way.append(_Taken(name, data))  # type: ignore[arg-type]
+                case Alarm() | Note() | Lost() | Stopped():
+                    pass
+                case _:
+                    self.under_way.append(effect)
+
+    def start(self) -> None:
+        """Let it begin, and lead as soon as it can."""
+        self.give(Start())
+        self.give(Nominated())
+
+    def send(self, *commands: Command, peer: str = "alice") -> int:
+        """Send commands, one by itself or several as a batch; give the request's number."""
+        return self.send_raw(encode(commands[0] if len(commands) == 1 else commands), peer=peer)
+
+    def send_raw(self, payload: bytes, *, peer: str = "alice") -> int:
+        """Send a request as it is."""
+        (number,) = self.send_together(payload, peer=peer)
+        return number
+
+    def send_together(self, *payloads: bytes, peer: str = "alice") -> list[int]:
+        """Send requests that arrive in the same moment."""
+        numbers = [self._number() for _ in payloads]
+        self.give(
+            Requests(
+                [
+                    Request(peer=peer, payload=payload, reply_to=number, arrived=self.monotonic)
+                    for number, payload in zip(numbers, payloads, strict=True)
+                ]
+            )
+        )
+        return numbers
+
+    def ask(self, query: Query | None = None, *, peer: str = "alice") -> int:
+        """Ask about the state, its status when nothing else is named."""
+        number = self._number()
+        self.give(Asked(peer, query or StatusQuery(), number, self.monotonic))
+        return number
+
+    def administer(self, what: What, change: SpecificationChange | None = None) -> int:
+        """Ask for something as an operator."""
+        number = self._number()
+        self.give(Administered(what, change, number))
+        return number
+
+    def stop(self) -> None:
+        """Tell it to stop."""
+        self.give(ToldToStop())
+
+    def pass_time(self, *, ms: int) -> None:
+        """Let time pass on this server's clocks, and tell it."""
+        self.wall += ms * 1_000
+        self.monotonic += ms * 1_000
+        self.give(Tick())
+
+    def _number(self) -> int:
+        self._asked += 1
+        return self._asked
+
+    # --- Effects ----------------------------------------------------------------------------
+
+    def run(self, *, hold: Sequence[type] = ()) -> None:
+        """Perform what is under way, and what follows from it, all but the kinds held back."""
+        held: deque[Effect] = deque()
+        while self.under_way:
+            effect = self.under_way.popleft()
+            if isinstance(effect, tuple(hold)):
+                held.append(effect)
+            else:
+                self.perform(effect)
+        self.under_way = held
+
+    def perform(self, effect: Any) -> None:
+        """Do one effect, and tell the replica what came of it."""
+        match effect:
+            case Append():
+                sequence = effect.after.sequence + 1
+                try:
+                    self.log.append(effect.payload, after=effect.after)
+                except Undecided as undecided:
+                    self.give(AppendUndecided(sequence, str(undecided)))
+                else:
+                    self.give(AppendConfirmed(sequence))
+            case Look():
+                self.give(Stands(effect.sequence, self.log.entry(effect.sequence)))
+            case FindEnd():
+                self.give(EndFound(*self.log.bounds()))
+            case ReadLog():
+                self.give(
+                    LogRead(
+                        self.log.read(
+                            effect.from_sequence,
+                            through_sequence=effect.through_sequence,
+                            bytes_max=READ_BYTES,
+                        )
+                    )
+                )
+            case ListSnapshots():
+                self.give(SnapshotsListed(self.snapshots.names(self.replica.name)))
+            case LoadSnapshot():
+                try:
+                    data = self.snapshots.load(effect.name)
+                except SnapshotInvalid as invalid:
+                    self.give(SnapshotUnusable(effect.name, str(invalid)))
+                else:
+                    self.give(SnapshotLoaded(effect.name, data))
+            case _Taken():
+                self.give(SnapshotTaken(effect.name, effect.data))
+            case SaveSnapshot():
+                self.snapshots.save(effect.name, effect.data)
+                self.give(SnapshotSaved(effect.name))
+            case RemoveSnapshot():
+                self.snapshots.remove(effect.name)
+            case _:
+                raise AssertionError(f"nobody performs {effect}")
+
+    def take(self, kind: type[E]) -> E:
+        """Take the first effect of a kind out of what is under way."""
+        for effect in self.under_way:
+            if isinstance(effect, kind):
+                self.under_way.remove(effect)
+                return effect
+        raise AssertionError(f"no {kind.__name__} is under way, only {list(self.under_way)}")
+
+    def waiting(self, kind: type[E]) -> list[E]:
+        """Give what is under way of a kind, in order."""
+        return [effect for effect in self.under_way if isinstance(effect, kind)]
+
+    def given(self, kind: type[E]) -> list[E]:
+        """Give every effect of a kind that there ever was, in order."""
+        return [effect for effect in self.seen if isinstance(effect, kind)]
+
+    # --- What came of it --------------------------------------------------------------------
+
+    def answer(self, number: int) -> Any:
+        """Give what a request was answered, decoded; None when nothing was sent yet."""
+        payload = self._answers.get(number)
+        return None if payload is None else msgspec.json.decode(payload)
+
+    def receipt(self, number: int) -> Receipt:
+        """Give the receipt of a request of one command, which must have been answered."""
+        return msgspec.json.decode(self._answers[number], type=Receipt)
+
+    def receipts(self, number: int) -> list[Receipt]:
+        """Give the receipts of a batch, which must have been answered."""
+        return msgspec.json.decode(self._answers[number], type=list[Receipt])
+
+    def retries(self, *numbers: int) -> list[str]:
+        """Give the reasons for which requests are to be sent again."""
+        receipts = [self.receipt(number) for number in numbers]
+        assert [receipt.status for receipt in receipts] == ["retry"] * len(receipts)
+        return [str(receipt.reason) for receipt in receipts]
+
+    @property
+    def end(self) -> int:
+        """The log's last sequence."""
+        return self.log.bounds()[1]
+
+    @property
+    def alarms(self) -> list[str]:
+        """What operators were told."""
+        return [alarm.text for alarm in self.given(Alarm)]
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more will come."""
+        return bool(self.given(Stopped))
+
+    def commits(self) -> list[Commit]:
+        """Read the whole log."""
+        return follow(self.log)[1]
+
+    def check(self) -> None:
+        """Make sure that the log is one that everybody can follow, and that it is our state."""
+        first, _ = self.log.bounds()
+        if first > 1:
+            return
+        market, commits = follow(self.log)
+        market.check()
+        own = self.replica.market
+        if own is not None and own.sequence == market.sequence and commits:
+            own.check()
+
+            assert own.snapshot() == market.snapshot()
+
+
+class _Taken(msgspec.Struct):
+    # A state written down, on its way back to the replica.
+    name: Any
+    data: bytes
+
+
+def follow(log: MemoryLog) -> tuple[Market, list[Commit]]:
+    """Follow a log from its beginning as anyone may: chain, time, term and digest are checked."""
+    market = Market("BTC-USD")
+    commits = []
+    first, last = log.bounds()
+    assert first == 1
+    for sequence in range(first, last + 1):
+        entry = log.entry(sequence)
+        assert entry is not None
+        assert len(entry.payload) <= 512 * 1024
+        commits.append(market.apply_commit(entry.payload))
+    return market, commits
+
+
+def names(commit: Commit) -> list[str]:
+    """Name a commit's events, as the wire does."""
+    return [str(event.__struct_config__.tag) for event in commit.events]
+
+
+def a_leader(**how: Any) -> Harness:
+    """Make a replica that leads a market: two events, one commit."""
+    harness = Harness(**how)
+    harness.start()
+    harness.run()
+
+    assert harness.replica.role == "leader"
+    return harness
