@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 from dex_protocol import codec, subjects
 from dex_protocol.administration import OpenRequest
 from dex_protocol.queries import StatusQuery, StatusReply
-from dex_protocol.specification import Specification, what_is_wrong
+from dex_protocol.specification import AskedSpecification, what_is_wrong
 from dex_runtime import connection
 from dex_runtime.connection import CannotConnect, ConnectionOptions
 from dex_runtime.messaging import NoReply, NoResponder, Requester
@@ -33,7 +33,7 @@ _POLL_S: Final = 0.1
 _PEER: Final = "local"
 """Who asks how a market stands; it sends no orders."""
 
-_DEFAULT: Final = Specification(
+_DEFAULT: Final = AskedSpecification(
     market="BTC-USD",
     tick_size="0.01",
     lot_size="0.0001",
@@ -77,7 +77,7 @@ class _Answer(Struct):
     message: str | None = None
 
 
-def specification(market: str) -> Specification:
+def specification(market: str) -> AskedSpecification:
     """Give the specification that a market is opened with here; any name may have one.
 
     Raises:
@@ -92,7 +92,7 @@ def specification(market: str) -> Specification:
 
 async def open_all(
     urls: Sequence[str],
-    specifications: Sequence[Specification],
+    specifications: Sequence[AskedSpecification],
     *,
     check: Callable[[], None],
     timeout_s: float = OPEN_TIMEOUT_S,
@@ -143,7 +143,7 @@ async def _requester(urls: Sequence[str]) -> AsyncIterator[Requester]:
 
 async def _open(
     requester: Requester,
-    specification: Specification,
+    specification: AskedSpecification,
     *,
     check: Callable[[], None],
     deadline: float,
@@ -159,7 +159,7 @@ async def _open(
         await asyncio.sleep(_POLL_S)
 
 
-async def _ask_to_open(requester: Requester, specification: Specification) -> str:
+async def _ask_to_open(requester: Requester, specification: AskedSpecification) -> str:
     try:
         payload = await requester.request(
             subjects.admin(specification.market, "open"),

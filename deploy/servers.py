@@ -13,7 +13,7 @@ from msgspec import Struct
 from deploy import markets, processes
 from deploy.markets import MarketNotOpen
 from deploy.processes import Process
-from dex_protocol.specification import Specification
+from dex_protocol.specification import AskedSpecification
 
 STOP_GRACE_S: Final = 8.0
 """How long a server may take to end by SIGTERM: it promises 5 s, with NATS down too."""
@@ -76,7 +76,7 @@ def start(name: str, *, urls: Sequence[str], replica_count: int, log: Path) -> S
 
 async def open_markets(
     servers: Sequence[ServerProcess],
-    specifications: Sequence[Specification],
+    specifications: Sequence[AskedSpecification],
     *,
     urls: Sequence[str],
 ) -> None:

@@ -57,7 +57,7 @@ class Nodes:
         await nodes.wait_until_ready([self._processes[index]])
 
     def pause(self, index: int = 0) -> None:
-        """Stop a node's clock; its sockets stay open."""
+        """Stop a node's clock, a moment later; its sockets stay open."""
         self._processes[index].pause()
 
     def resume(self, index: int = 0) -> None:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from dex_protocol.specification import Specification, SpecificationChange
+from dex_protocol.specification import AskedSpecification, SpecificationChange
 
 What = Literal["open", "change", "halt", "resume", "close"]
 
@@ -15,7 +15,7 @@ What = Literal["open", "change", "halt", "resume", "close"]
 class OpenRequest(Struct, forbid_unknown_fields=True):
     """Open a market; doing it again with the same specification is harmless."""
 
-    specification: Specification
+    specification: AskedSpecification
 
 
 class NoFields(Struct, forbid_unknown_fields=True):

@@ -26,9 +26,7 @@ COUNT_FIELDS: Final = ("max_open_orders", "max_peers")
 UNCHANGEABLE_FIELDS: Final = ("market", "tick_size", "lot_size")
 
 
-class Specification(
-    Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True, kw_only=True
-):
+class Specification(Struct, omit_defaults=True, frozen=True, kw_only=True):
     """A market's rules in numbers: decimal strings, the last two integers.
 
     What is left out has no bound, but for the open orders and the peers, whose bounds are then
@@ -45,6 +43,10 @@ class Specification(
     price_band: str | UnsetType = UNSET
     max_open_orders: int | UnsetType = UNSET
     max_peers: int | UnsetType = UNSET
+
+
+class AskedSpecification(Specification, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A specification as an operator asks for it: no field is misspelt silently."""
 
 
 class SpecificationChange(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -76,7 +78,7 @@ def normalized(specification: Specification) -> Specification:
         fields["max_open_orders"] = UNSET
     if specification.max_peers == limits.PEERS_COUNT_MAX:
         fields["max_peers"] = UNSET
-    return structs.replace(specification, **fields)
+    return Specification(**(structs.asdict(specification) | fields))
 
 
 def what_is_wrong(specification: Specification) -> str | None:

@@ -105,8 +105,8 @@ async def connect(
     client = Client()
     client._transport = _BoundedTransport()  # type: ignore[no-untyped-call]
     loop = asyncio.get_running_loop()
-    is_made = False
-    last_error = "no answer"
+    is_made = is_refused = False
+    cause = "no answer"
 
     async def disconnected() -> None:
         # What was not written yet would go out after the reconnection; its senders will have
@@ -125,14 +125,18 @@ async def connect(
             on_closed()
 
     async def failed(error: Exception) -> None:
-        nonlocal last_error
-        last_error = str(error) or type(error).__name__
+        nonlocal cause, is_refused
+        text = str(error) or type(error).__name__
         if is_made:
             if on_error is not None:
-                on_error(last_error)
-        elif "authorization" in last_error.lower():
-            # Trying again would not help; without this it would go on until the timeout.
-            first_connection.reschedule(loop.time())
+                on_error(text)
+        elif not is_refused:
+            # What follows a refusal is noise, as of a socket that was closed.
+            cause = text
+            is_refused = "authorization" in text.lower()
+            if is_refused:
+                # Trying again would not help; without this it would go on until the timeout.
+                first_connection.reschedule(loop.time())
 
     try:
         async with asyncio.timeout(options.first_connection_timeout_s) as first_connection:
@@ -145,7 +149,7 @@ async def connect(
             )
     except TimeoutError:
         await _discard(client)
-        raise CannotConnect(options.servers, last_error) from None
+        raise CannotConnect(options.servers, cause) from None
     except (OSError, nats.errors.Error) as error:
         await _discard(client)
         raise CannotConnect(options.servers, str(error)) from error

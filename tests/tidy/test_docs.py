@@ -8,7 +8,7 @@ import pytest
 from dex_protocol.reasons import Reason, RetryReason
 from tests.tidy.tables import DOCUMENTS, ROOT, NoPlace, renewed
 
-ADRS = sorted((ROOT / "docs" / "adr").glob("*.md"))
+ADRS = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
 
 STATUSES = ("Proposed", "Approved", "Partially Implemented", "Implemented", "Superseded")
 

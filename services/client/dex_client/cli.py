@@ -6,9 +6,11 @@ contradicted; 2 when it could not even begin.
 """
 
 import asyncio
+import math
 import selectors
 import signal
-from typing import IO, Final
+from pathlib import Path
+from typing import Final
 
 import click
 
@@ -65,6 +67,20 @@ def _markets(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> t
     return tuple(dict.fromkeys(names))
 
 
+def _above_0(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise click.BadParameter(f"expected a number above 0, found {value:g}")
+    return value
+
+
+def _json_file(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
+    # Said before the load, not after it. The file is opened after it: what was there stays until
+    # there is something to put in its place.
+    if path not in (None, "-") and not Path(path).absolute().parent.is_dir():
+        raise click.BadParameter(f"expected a file in a directory that exists, found {path!r}")
+    return path
+
+
 @click.group(invoke_without_command=True, help=HELP)
 @click.option(
     "--nats",
@@ -101,8 +117,9 @@ def _markets(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> t
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=float,
     default=None,
+    callback=_above_0,
     help="Orders per second, by the clock; latency then counts from when an order should have "
     "been sent.  [default: as fast as answers come]",
 )
@@ -133,16 +150,19 @@ def _markets(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> t
 @click.option(
     "--json",
     "json_file",
-    type=click.File("wb", lazy=False),
+    type=click.Path(dir_okay=False, writable=True, allow_dash=True),
     default=None,
+    callback=_json_file,
+    metavar="FILE",
     help="Write the report as JSON too; '-' is stdout, and the text then goes to stderr.",
 )
 @click.option("--no-verify", is_flag=True, help="Do not read the logs back.")
 @click.option(
     "--deadline",
     "deadline_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=float,
     default=30.0,
+    callback=_above_0,
     show_default=True,
     metavar="SECONDS",
     help="How long an order is sent again before it is given up.",
@@ -159,7 +179,7 @@ def main(
     peers: int,
     markets: tuple[str, ...],
     seed: int,
-    json_file: IO[bytes] | None,
+    json_file: str | None,
     no_verify: bool,
     deadline_s: float,
 ) -> None:
@@ -214,9 +234,8 @@ async def _run(session: Session, screen: Screen) -> Report:
     return session.report(interrupted=run.cancelled())
 
 
-def _print(report: Report, json_file: IO[bytes] | None) -> None:
+def _print(report: Report, json_file: str | None) -> None:
+    click.echo(to_text(report), nl=False, err=json_file == "-")
     if json_file is not None:
-        json_file.write(to_json(report))
-        json_file.flush()
-    is_stdout_taken = json_file is not None and json_file.name == "<stdout>"
-    click.echo(to_text(report), nl=False, err=is_stdout_taken)
+        with click.open_file(json_file, "wb") as file:
+            file.write(to_json(report))

@@ -398,7 +398,7 @@ def test_a_duplicate_shows_its_order_at_some_time(filled: str, is_true: bool) ->
 
 def test_a_cancel_that_takes_off_less_than_was_open_is_not_conserved() -> None:
     venue = a_venue()
-    (receipt,) = venue.trades(buy("5 @ 101", 7, time_in_force="ioc"))
+    (receipt,) = venue.trades(buy("5 @ 101", 7, time_in_force="ioc", self_trade="allow"))
     assert receipt.status == "canceled"
 
     def less(events: list[AnyEvent]) -> None:

@@ -141,22 +141,28 @@ class Harness:
         self.give(Start())
         self.give(Nominated())
 
-    def send(self, *commands: Command, peer: str = "alice") -> int:
-        """Send commands, one by itself or several as a batch; give the request's number."""
-        return self.send_raw(encode(commands[0] if len(commands) == 1 else commands), peer=peer)
+    def send(self, *commands: Command, peer: str = "alice", waited_us: int = 0) -> int:
+        """Send commands, one by itself or several as a batch; give the request's number.
+
+        `waited_us` is how long ago it arrived.
+        """
+        payload = encode(commands[0] if len(commands) == 1 else commands)
+        (number,) = self.send_together(payload, peer=peer, waited_us=waited_us)
+        return number
 
     def send_raw(self, payload: bytes, *, peer: str = "alice") -> int:
         """Send a request as it is."""
         (number,) = self.send_together(payload, peer=peer)
         return number
 
-    def send_together(self, *payloads: bytes, peer: str = "alice") -> list[int]:
+    def send_together(self, *payloads: bytes, peer: str = "alice", waited_us: int = 0) -> list[int]:
         """Send requests that arrive in the same moment."""
         numbers = [self._number() for _ in payloads]
+        arrived = self.monotonic - waited_us
         self.give(
             Requests(
                 [
-                    Request(peer=peer, payload=payload, reply_to=number, arrived=self.monotonic)
+                    Request(peer=peer, payload=payload, reply_to=number, arrived=arrived)
                     for number, payload in zip(numbers, payloads, strict=True)
                 ]
             )

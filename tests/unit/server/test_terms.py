@@ -3,7 +3,15 @@
 import pytest
 
 from dex_protocol.events import LeaderChanged, MarketOpened
-from dex_server.replication.effects import Append, Look, Lost, Nominated, Serve, Start
+from dex_server.replication.effects import (
+    Append,
+    AppendUndecided,
+    Look,
+    Lost,
+    Nominated,
+    Serve,
+    Start,
+)
 from tests.builders import NOW, a_specification, buy
 from tests.unit.server.harness import Harness, a_leader, names
 
@@ -92,8 +100,6 @@ def test_candidate_that_is_outrun_follows_and_never_serves(leader: Harness) -> N
 
 
 def test_candidate_whose_entry_is_stored_without_an_answer_leads_all_the_same() -> None:
-    from dex_server.replication.effects import AppendUndecided
-
     server = Harness()
     server.start()
     server.run(hold=(Append,))

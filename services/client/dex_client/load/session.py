@@ -27,8 +27,8 @@ from dex_runtime.connection import CannotConnect, ConnectionOptions, close, conn
 from dex_runtime.messaging import Requester
 
 BEGIN_DEADLINE_S: Final = 3.0
-"""How long a market may leave the first question open: longer than a leader's replacement, and
-short enough for somebody who mistyped its name."""
+"""How long NATS may take to let a peer in, and a market to answer its first question: longer than a
+leader's replacement takes, and short enough for somebody who mistyped a name."""
 
 Phase = Literal["beginning", "sending", "verifying"]
 
@@ -112,7 +112,11 @@ class Session:
     # --- Before -----------------------------------------------------------------------------
 
     async def _peer(self, name: str, connections: AsyncExitStack) -> _Peer:
-        options = ConnectionOptions(servers=self._servers, name=f"dex-client {name}")
+        options = ConnectionOptions(
+            servers=self._servers,
+            name=f"dex-client {name}",
+            first_connection_timeout_s=BEGIN_DEADLINE_S,
+        )
         try:
             client = await connect(options)
         except CannotConnect as error:

@@ -105,6 +105,7 @@ class Leadership:
         # it, opened by a command that did not fit.
         self._draft: Draft | None = None
         self._following: Draft | None = None
+        self._is_finishing = False
 
     # --- What happens to it ---------------------------------------------------------------------
 
@@ -201,6 +202,11 @@ class Leadership:
         self._queue_commands = self._queue_bytes = 0
         return effects
 
+    def finish(self, why: RetryReason) -> list[Effect]:
+        """Begin nothing more, not even what is due; answer `retry` to all that waits."""
+        self._is_finishing = True
+        return self.flush(why)
+
     # --- How it stands --------------------------------------------------------------------------
 
     @property
@@ -248,6 +254,8 @@ class Leadership:
         return effects
 
     def _has_work(self, now: Instant) -> bool:
+        if self._is_finishing:
+            return False
         if self._queue or self._administered:
             return True
         return self.market.is_due(self._time(now))

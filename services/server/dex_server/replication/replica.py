@@ -385,8 +385,8 @@ class Replica:
             self._change("clocks_differ")
             self._drop_state()
             text = (
-                f"this server's clock and the log's are {difference / 1e6:.1f} s apart, expected"
-                " at most 1 s: not leading"
+                f"this server's clock and the log's are {difference // 1_000} ms apart, expected"
+                f" at most {CLOCK_DIFFERENCE_US_MAX // 1_000}: not leading"
             )
             return [Alarm(text), Lost(), *self._begin()]
         self._change("term_stored")
@@ -473,7 +473,7 @@ class Replica:
             self._change("told_to_stop")
             return [Stopped()]
         effects: list[Effect] = [Unserve()] if self.role == "leader" else []
-        return effects + self.leadership.flush(RetryReason.not_leader)
+        return effects + self.leadership.finish(RetryReason.not_leader)
 
     def _stop_when_settled(self) -> list[Effect]:
         if not self._is_stopping or self.leadership is None or not self.leadership.is_settled:

@@ -1,0 +1,312 @@
+"""A replica finds its state again: the newest snapshot that is good, and the log from there.
+
+What does not fit stops it for good, with an alarm that says what and where.
+"""
+
+import pytest
+
+from dex_protocol.codec import encode_commit, hash_of
+from dex_server.replication.effects import (
+    Append,
+    Look,
+    Nominated,
+    ReadLog,
+    SnapshotLoaded,
+    Stands,
+    Stopped,
+)
+from dex_server.replication.ports import Entry, Position, SnapshotName
+from tests.builders import NOW, buy
+from tests.contracts.memory import MemoryLog, MemorySnapshots
+from tests.unit.server.harness import Harness, a_leader
+
+
+@pytest.fixture
+def past() -> Harness:
+    """A server that stopped at commit 10, and left three snapshots."""
+    server = a_leader(snapshot_commits=3)
+    for number in range(1, 10):
+        server.send(buy("1 @ 100", number))
+        server.run()
+    server.stop()
+
+    assert server.is_stopped
+    assert [name.position.sequence for name in stored(server)] == [9, 6, 3]
+    assert server.end == 10
+    return server
+
+
+def stored(server: Harness) -> list[SnapshotName]:
+    return server.snapshots.names("BTC-USD")
+
+
+def restarted(
+    past: Harness, *, log: MemoryLog | None = None, snapshots: MemorySnapshots | None = None
+) -> Harness:
+    """Start a new process on what the old one left."""
+    server = Harness(log=log or past.log, snapshots=snapshots or past.snapshots, wall=past.wall)
+    server.start()
+    server.run()
+    return server
+
+
+def leads_with_all_of_it(server: Harness) -> bool:
+    server.check()
+    market = server.replica.market
+    assert market is not None
+    return server.replica.role == "leader" and len(market.orders) == 9
+
+
+def first_read(server: Harness) -> int:
+    """Tell from where on the log was read."""
+    return server.given(ReadLog)[0].from_sequence
+
+
+def cut(log: MemoryLog, last: int, *, instead: bytes | None = None) -> MemoryLog:
+    """Copy a log through an entry, perhaps with another after it."""
+    copy = MemoryLog(now_us=lambda: NOW)
+    position = Position(0, "0" * 32)
+    entries = [log.entry(sequence) for sequence in range(1, last + 1)]
+    payloads = [entry.payload for entry in entries if entry is not None]
+    if instead is not None:
+        payloads.append(instead)
+    for payload in payloads:
+        copy.append(payload, after=position)
+        position = Position(position.sequence + 1, hash_of(payload))
+    return copy
+
+
+# --- Where to begin -----------------------------------------------------------------------------
+
+
+def test_newest_snapshot_is_taken_and_only_the_rest_of_the_log_is_read(past: Harness) -> None:
+    server = restarted(past)
+
+    assert leads_with_all_of_it(server)
+    assert first_read(server) == 10
+
+
+def test_without_snapshots_the_whole_log_is_read(past: Harness) -> None:
+    server = restarted(past, snapshots=MemorySnapshots())
+
+    assert leads_with_all_of_it(server)
+    assert first_read(server) == 1
+
+
+DAMAGES = {
+    "a flipped bit": lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:],
+    "the last byte flipped": lambda data: data[:-1] + bytes([data[-1] ^ 0x80]),
+    "truncated": lambda data: data[:-1],
+    "empty": lambda data: b"",
+    "other bytes": lambda data: b"not gzip at all",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("is_noticed_by", ["the store", "the replica"])
+def test_damaged_snapshot_is_passed_over_for_the_older_one(
+    past: Harness, how: str, is_noticed_by: str
+) -> None:
+    newest = stored(past)[0]
+    damaged = DAMAGES[how](past.snapshots.load(newest))
+    past.snapshots.save(newest, damaged)
+
+    if is_noticed_by == "the store":
+        server = restarted(past)
+    else:
+        server = Harness(log=past.log, snapshots=past.snapshots, wall=past.wall)
+        server.start()
+        server.perform(server.under_way.popleft())
+        server.under_way.clear()
+        server.give(SnapshotLoaded(newest, damaged))
+        server.run()
+
+    assert leads_with_all_of_it(server)
+    assert first_read(server) == 7
+
+
+def test_snapshot_with_the_hash_of_wrong_bytes_is_passed_over(past: Harness) -> None:
+    """Bytes as they were saved, of no state that can be."""
+    newest, older, _ = stored(past)
+    for wrong in (b"not gzip", past.snapshots.load(older)):
+        past.snapshots.save(
+            SnapshotName("BTC-USD", newest.position, hash_of(wrong), newest.digest), wrong
+        )
+    past.snapshots.remove(newest)
+    server = restarted(past)
+
+    assert leads_with_all_of_it(server)
+    assert first_read(server) == 7
+
+
+def test_all_snapshots_damaged_means_the_whole_log(past: Harness) -> None:
+    for name in stored(past):
+        past.snapshots.save(name, b"")
+    server = restarted(past)
+
+    assert leads_with_all_of_it(server)
+    assert first_read(server) == 1
+
+
+def test_snapshot_whose_commit_is_another_in_the_log_is_passed_over(past: Harness) -> None:
+    """It is of a history that the log does not have."""
+    newest = stored(past)[0]
+    other = Harness(log=cut(past.log, 8), wall=past.wall)
+    other.start()
+    other.run()
+    number = other.send(buy("1 @ 99", 20))
+    other.run()
+    assert other.receipt(number).sequence == 10
+
+    server = restarted(past, log=other.log)
+    assert server.replica.role == "leader"
+    assert first_read(server) == 7
+    assert newest.position.sequence == 9
+    server.check()
+
+
+def test_answer_to_an_older_look_says_nothing_of_the_snapshot(past: Harness) -> None:
+    server = Harness(log=past.log, snapshots=past.snapshots, wall=past.wall)
+    server.start()
+    server.run(hold=(Look,))
+
+    server.give(Stands(4, past.log.entry(4)))
+    server.run()
+
+    assert leads_with_all_of_it(server)
+    assert first_read(server) == 10
+
+
+# --- What does not fit --------------------------------------------------------------------------
+
+
+def stopped_with(server: Harness, *words: str) -> None:
+    """Make sure that a replica stopped for good, said why, and still answers."""
+    assert server.replica.role == "stopped"
+    (alarm,) = server.alarms
+    assert all(word in alarm for word in words), alarm
+    assert server.given(Append) == []
+    answers = [server.send(buy("1 @ 100", 90)), server.ask(), server.administer("halt")]
+    assert server.retries(*answers) == ["not_leader", "unavailable", "unavailable"]
+    server.give(Nominated())
+    assert server.replica.role == "stopped"
+    assert server.given(Stopped) == []
+    server.stop()
+    assert len(server.given(Stopped)) == 1
+
+
+def test_log_that_ends_before_a_snapshot_has_lost_commits(past: Harness) -> None:
+    """A snapshot is stored only after its commit, so that commit was acknowledged."""
+    stopped_with(restarted(past, log=cut(past.log, 7)), "ends at 7", "commit 9", "lost")
+
+
+def test_log_that_ends_before_a_damaged_snapshot_has_lost_commits_too(past: Harness) -> None:
+    past.snapshots.save(stored(past)[0], b"")
+
+    stopped_with(restarted(past, log=cut(past.log, 7)), "ends at 7", "commit 9", "lost")
+
+
+def test_log_that_is_empty_beside_snapshots_has_lost_commits(past: Harness) -> None:
+    """A new market is not opened over an old one's orders."""
+    stopped_with(restarted(past, log=MemoryLog()), "ends at 0", "commit 9", "lost")
+
+
+def test_log_that_ends_before_what_this_replica_knew_has_lost_commits() -> None:
+    leader = a_leader()
+    for number in (1, 2, 3):
+        leader.send(buy("1 @ 100", number))
+        leader.run()
+    leader.send(buy("1 @ 100", 4))
+    # Another entry stands where the next one should, so it begins again; and the tail is gone.
+    other = Harness(log=leader.log, server="server-2", wall=leader.wall)
+    other.start()
+    other.run()
+    leader.log = cut(leader.log, 2)
+    leader.under_way.clear()
+    entry = other.log.entry(5)
+    assert entry is not None
+    leader.give(Stands(5, entry))
+    leader.run()
+
+    assert leader.replica.role == "stopped"
+    assert "ends at 2" in leader.alarms[0]
+    assert "commit 4" in leader.alarms[0]
+
+
+def test_trimmed_log_needs_a_snapshot_that_reaches_its_beginning(past: Harness) -> None:
+    past.log.trim(5)
+
+    server = restarted(past, snapshots=MemorySnapshots())
+
+    stopped_with(server, "begins at 5", "snapshot")
+
+
+def test_trimmed_log_with_a_snapshot_is_enough(past: Harness) -> None:
+    past.log.trim(9)
+
+    server = restarted(past)
+
+    assert server.replica.role == "leader"
+    assert first_read(server) == 10
+
+
+def test_log_trimmed_beyond_the_snapshots_stops_the_replica(past: Harness) -> None:
+    past.log.trim(10)
+    past.snapshots.remove(stored(past)[0])
+
+    stopped_with(restarted(past), "begins at 10", "snapshot")
+
+
+def _commit(past: Harness, **changes: object) -> bytes:
+    # Commit 8 of the log, with something changed.
+    entry = past.log.entry(7)
+    assert entry is not None
+    fields = {
+        "market": "BTC-USD",
+        "sequence": 8,
+        "term": 1,
+        "time": past.wall,
+        "previous": hash_of(entry.payload),
+        "digest": "0" * 16,
+        "events": b"",
+    } | changes
+    return encode_commit(**fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, "digest"),
+        ({"previous": "1" * 32}, "previous"),
+        ({"sequence": 9}, "sequence"),
+        ({"market": "ETH-USD"}, "market"),
+        ({"time": 1}, "time"),
+        ({"term": 2}, "term"),
+        ({"events": b'{"event":"expired","order_id":"order_a_1_1","quantity":"1"}'}, "events"),
+        (None, "bytes"),
+    ],
+    ids=["digest", "previous", "sequence", "market", "time", "term", "events", "bytes"],
+)
+def test_commit_that_does_not_follow_stops_the_replica_and_is_named(
+    past: Harness, changes: dict[str, object] | None, word: str
+) -> None:
+    if word == "term":
+        market = restarted(Harness(log=cut(past.log, 7), wall=past.wall)).replica.market
+        assert market is not None
+        changes = {"term": 2, "digest": market.digest}
+    bad = b"\xff no commit" if changes is None else _commit(past, **changes)
+    log = cut(past.log, 7, instead=bad)
+
+    server = restarted(past, log=log, snapshots=MemorySnapshots())
+
+    stopped_with(server, "commit 8", word)
+
+
+def test_answers_that_come_after_the_end_are_ignored(past: Harness) -> None:
+    server = restarted(past, log=cut(past.log, 7))
+
+    server.give(SnapshotLoaded(stored(past)[0], b""))
+    server.give(Stands(1, Entry(1, b"", 0)))
+    server.pass_time(ms=1_000)
+    assert server.replica.role == "stopped"
+    assert len(server.alarms) == 1

@@ -1,0 +1,187 @@
+"""When a leader writes its state down, which of them are kept, and what is never stored."""
+
+import gzip
+
+import pytest
+
+from dex_engine import Market
+from dex_server import snapshotting
+from dex_server.replication.effects import (
+    Append,
+    Nominated,
+    RemoveSnapshot,
+    SaveSnapshot,
+    SnapshotFailed,
+    TakeSnapshot,
+)
+from tests.builders import a_market, buy, sell
+from tests.unit.server.harness import Harness, a_leader
+
+
+def commit(leader: Harness, first: int, count: int = 1) -> None:
+    """Make commits of an order each."""
+    for number in range(first, first + count):
+        leader.send(buy("1 @ 100", number))
+        leader.run()
+
+
+def sequences(leader: Harness) -> list[int]:
+    """Tell which snapshots are stored, newest first."""
+    return [name.position.sequence for name in leader.snapshots.names("BTC-USD")]
+
+
+def test_snapshot_is_stored_every_so_many_commits_and_restores_to_the_same_state() -> None:
+    leader = a_leader(snapshot_commits=4)
+    commit(leader, 1, 7)
+    (name, _) = leader.snapshots.names("BTC-USD")
+    market = leader.replica.market
+    assert market is not None
+
+    assert sequences(leader) == [8, 4]
+    restored = Market.restore(gzip.decompress(leader.snapshots.load(name)))
+    assert restored.snapshot() == market.snapshot()
+    assert name.digest == market.digest
+    assert leader.replica.newest_snapshot == name
+
+
+def test_snapshot_is_stored_after_so_many_events_too() -> None:
+    leader = a_leader(snapshot_events=10)
+    leader.send(*(buy("1 @ 100", number) for number in range(1, 8)))
+    leader.run()
+    assert sequences(leader) == []
+
+    commit(leader, 8)
+    assert sequences(leader) == [3]
+    commit(leader, 9, 9)
+    assert sequences(leader) == [3]
+    commit(leader, 18)
+    assert sequences(leader) == [13, 3]
+
+
+def test_state_is_written_down_as_it_is_at_a_commit_while_the_loop_goes_on() -> None:
+    leader = a_leader(snapshot_commits=2)
+    leader.send(buy("1 @ 100", 1))
+    (taken,) = leader.given(TakeSnapshot)
+    assert taken.position.sequence == 2
+    commit(leader, 2)
+
+    assert 2 in sequences(leader)
+
+
+def test_only_one_snapshot_is_under_way() -> None:
+    leader = a_leader(snapshot_commits=2)
+    leader.send(buy("1 @ 100", 1))
+    leader.perform(leader.take(Append))
+    for number in range(2, 8):
+        leader.send(buy("1 @ 100", number))
+        leader.perform(leader.take(Append))
+    assert len(leader.given(TakeSnapshot)) == 1
+
+    leader.run()
+    commit(leader, 8)
+    assert len(leader.given(TakeSnapshot)) == 2
+
+
+def test_snapshot_that_could_not_be_written_is_tried_again_later() -> None:
+    leader = a_leader(snapshot_commits=2)
+    leader.send(buy("1 @ 100", 1))
+    leader.perform(leader.take(Append))
+    leader.under_way.clear()
+    leader.give(SnapshotFailed())
+
+    commit(leader, 2, 2)
+    assert sequences(leader) == [4]
+
+
+def test_two_are_kept_and_an_older_one_for_a_minute_more() -> None:
+    leader = a_leader(snapshot_commits=2)
+    commit(leader, 1, 6)
+    assert sequences(leader) == [6, 4, 2]
+
+    leader.pass_time(ms=59_999)
+    leader.run()
+    assert sequences(leader) == [6, 4, 2]
+    leader.pass_time(ms=1)
+    leader.run()
+    assert sequences(leader) == [6, 4]
+
+
+def test_old_snapshots_go_although_there_is_never_a_quiet_moment() -> None:
+    """A tick is what comes when nothing else does."""
+    leader = a_leader(snapshot_commits=2)
+    for number in range(1, 21):
+        leader.wall += 30_000_000
+        leader.monotonic += 30_000_000
+        commit(leader, number)
+
+    assert len(leader.given(RemoveSnapshot)) >= 7
+    assert len(sequences(leader)) <= 4
+    leader.check()
+
+
+def test_snapshots_of_a_server_before_are_counted() -> None:
+    leader = a_leader(snapshot_commits=2)
+    commit(leader, 1, 6)
+    leader.stop()
+    again = a_leader(
+        log=leader.log, snapshots=leader.snapshots, wall=leader.wall, snapshot_commits=2
+    )
+    again.pass_time(ms=60_000)
+    again.run()
+
+    assert len(sequences(again)) == 2
+    assert sequences(again)[0] == again.end
+
+
+@pytest.mark.parametrize("is_led_again", [False, True])
+def test_state_of_a_leadership_that_was_lost_is_never_stored(is_led_again: bool) -> None:
+    """It is of a commit that the log does not have; peers are given what is stored as it is."""
+    leader = a_leader(snapshot_commits=2)
+    leader.send(buy("1 @ 100", 1))
+    assert len(leader.given(TakeSnapshot)) == 1
+    writing = leader.under_way.pop()
+    other = Harness(log=leader.log, snapshots=leader.snapshots, server="server-2")
+    other.start()
+    other.run()
+    leader.run()
+    assert leader.replica.role == "follower"
+    if is_led_again:
+        leader.give(Nominated())
+        leader.run()
+        commit(leader, 2, 3)
+    stored = sequences(leader)
+    leader.perform(writing)
+    leader.run()
+
+    assert sequences(leader) == stored
+    for name in leader.snapshots.names("BTC-USD"):
+        entry = leader.log.entry(name.position.sequence)
+        assert entry is not None
+        assert (
+            Market.restore(gzip.decompress(leader.snapshots.load(name))).hash == name.position.hash
+        )
+    leader.check()
+
+
+def test_state_ahead_of_the_log_is_not_stored() -> None:
+    leader = a_leader(snapshot_commits=2)
+    leader.send(buy("1 @ 100", 1))
+    leader.run(hold=(Append,))
+
+    assert leader.given(TakeSnapshot)
+    assert leader.given(SaveSnapshot) == []
+    assert sequences(leader) == []
+    leader.run()
+    commit(leader, 2, 2)
+    assert sequences(leader) == [4]
+
+
+def test_equal_states_are_packed_to_equal_bytes_however_they_were_reached() -> None:
+    market, other = a_market(), a_market()
+    for each in (market, other):
+        each.execute(buy("1 @ 100", 1), peer="alice", time=each.time)
+        each.execute(sell("1 @ 100", 1, peer="bob"), peer="bob", time=each.time)
+
+    packed = snapshotting.pack(market.snapshot())
+    assert packed == snapshotting.pack(Market.restore(other.snapshot()).snapshot())
+    assert gzip.decompress(packed) == market.snapshot()
