@@ -119,12 +119,22 @@ async def test_append_to_a_paused_node_is_undecided_until_something_stands(
         stored = await filled(log, 1)
         nodes.pause()
         # It may take a few more before it stops.
-        while await said_to(log.append(b"own", after=after(len(stored), stored[-1]))) == "stored":
-            stored.append(b"own")
+        while await said_to(log.append(own(stored), after=end_of(stored))) == "stored":
+            stored.append(own(stored))
         nodes.resume()
 
-        assert await settle(log, b"own", place=after(len(stored), stored[-1]))
-        assert await contents(log) == [*stored, b"own"]
+        assert await settle(log, own(stored), place=end_of(stored))
+        assert await contents(log) == [*stored, own(stored)]
+
+
+def end_of(stored: list[bytes]) -> Position:
+    """Name the place of the last entry."""
+    return after(len(stored), stored[-1])
+
+
+def own(stored: list[bytes]) -> bytes:
+    """Make the next entry's bytes, which no other entry has."""
+    return b"own %d" % len(stored)
 
 
 async def test_append_to_a_killed_node_is_undecided_and_stored_after_its_return(

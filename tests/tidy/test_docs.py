@@ -10,6 +10,8 @@ from tests.tidy.tables import DOCUMENTS, ROOT, NoPlace, renewed
 
 ADRS = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
 
+SECTIONS = ["Context and problem", "Decision", "Consequences", "Options we turned down"]
+
 STATUSES = ("Proposed", "Approved", "Partially Implemented", "Implemented", "Superseded")
 
 ADR_NAME = re.compile(r"[0-9]{4}-[a-z0-9-]+\.md")
@@ -37,18 +39,18 @@ def what_is_wrong_with(name: str, text: str) -> list[str]:
     if not re.match(r"# \S", text):
         wrong.append("expected a title in the first line")
     fields = header(text)
-    wrong += [f"expected a row {row}" for row in ("Date", "Author", "Status") if row not in fields]
+    rows = ("Date", "Author", "Status", "Tags")
+    wrong += [f"expected a row {row}" for row in rows if row not in fields]
+    if "| Revision | Date | Author | Info |" not in text:
+        wrong.append("expected a table of revisions")
     status = fields.get("Status", "")
     if "Status" in fields and status not in STATUSES:
         wrong.append(f"expected a status of {', '.join(STATUSES)}, found {status!r}")
     if "Date" in fields and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", fields["Date"]):
         wrong.append(f"expected a date like 2025-11-22, found {fields['Date']!r}")
     sections = re.findall(r"^## (.+?)\s*$", text, re.MULTILINE)
-    wrong += [
-        f"expected a section {section}"
-        for section in ("Decision", "Consequences", "Options we turned down")
-        if section not in sections
-    ]
+    if [section for section in sections if section in SECTIONS] != SECTIONS:
+        wrong.append(f"expected the sections {', '.join(SECTIONS)}, in that order")
     return wrong
 
 
@@ -63,6 +65,14 @@ def test_decision_records_are_numbered_once() -> None:
     assert len(numbers) == len(set(numbers))
 
 
+@pytest.mark.parametrize("path", ADRS, ids=lambda path: path.stem)
+def test_decision_record_stands_in_the_list(path: Path) -> None:
+    title = path.read_text("utf-8").partition("\n")[0].removeprefix("# ")
+    row = f"| [{path.name[:4]}]({path.name}) | {title} |"
+
+    assert row in path.with_name("README.md").read_text("utf-8")
+
+
 # --- The rules themselves -----------------------------------------------------------------------
 
 GOOD = """# Fencing
@@ -70,9 +80,15 @@ GOOD = """# Fencing
 | Metadata | Value |
 | --- | --- |
 | Date | 2025-11-22 |
-| Author | somebody |
+| Author | dex |
 | Status | Implemented |
+| Tags | log |
 
+| Revision | Date | Author | Info |
+| --- | --- | --- | --- |
+| 1 | 2025-11-22 | dex | Initial decision |
+
+## Context and problem
 ## Decision
 ## Consequences
 ## Options we turned down
@@ -90,7 +106,12 @@ def test_good_record_is_taken() -> None:
         ("0003-fencing.md", GOOD.replace("# Fencing", "Fencing")),
         ("0003-fencing.md", GOOD.replace("| Status | Implemented |\n", "")),
         ("0003-fencing.md", GOOD.replace("Implemented", "Done")),
-        ("0003-fencing.md", GOOD.replace("2025-11-22", "yesterday")),
+        ("0003-fencing.md", GOOD.replace("| Date | 2025-11-22", "| Date | yesterday")),
+        ("0003-fencing.md", GOOD.replace("| Revision |", "| Version |")),
+        (
+            "0003-fencing.md",
+            GOOD.replace("## Decision\n## Consequences", "## Consequences\n## Decision"),
+        ),
         ("0003-fencing.md", GOOD.replace("## Consequences\n", "")),
     ],
 )
