@@ -53,7 +53,7 @@ def refusal_of_submit(
     if peer is None:
         if len(market.peers) >= rules.peers_count_max:
             return Reason.too_many_peers
-    elif may_rest(command) and len(peer.open) >= rules.open_orders_count_max:
+    elif may_rest(command) and peer.open_count >= rules.open_orders_count_max:
         return Reason.too_many_open_orders
     return None
 

@@ -5,6 +5,7 @@ methods, the same ones that `apply` uses. Order of questions: the remembered out
 the ladder of checks, then the book.
 """
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -17,7 +18,16 @@ from dex_engine.peers import Peer
 from dex_engine.state import ReplicatedState
 from dex_engine.window import Outcome
 from dex_protocol.administration import What
-from dex_protocol.commands import Amend, Cancel, CancelAll, Command, Submit, own_id, time_in_force
+from dex_protocol.commands import (
+    Amend,
+    Cancel,
+    CancelAll,
+    Command,
+    Side,
+    Submit,
+    own_id,
+    time_in_force,
+)
 from dex_protocol.content import content_of
 from dex_protocol.events import (
     Accepted,
@@ -370,8 +380,9 @@ def _cancel_all(
 ) -> Executed:
     if peer is None and len(market.peers) >= market.rules.peers_count_max:
         return Executed(_refused(market, command, Reason.too_many_peers), [])
-    orders = [] if peer is None else _orders_of(peer, command.side)
-    canceled = orders[: market.bounds.canceled_count_max]
+    count_max = market.bounds.canceled_count_max
+    orders = [] if peer is None else list(islice(_orders_of(peer, command.side), count_max + 1))
+    canceled = orders[:count_max]
     events: list[AnyEvent] = [_take_off(market, order, "requested") for order in canceled]
     done = CanceledAll(count=len(canceled))
     events.append(done)
@@ -388,10 +399,8 @@ def _cancel_all(
     return Executed(receipt, events)
 
 
-def _orders_of(peer: Peer, side: str | UnsetType) -> list[Order]:
-    if side is UNSET:
-        return list(peer.open.values())
-    return [order for order in peer.open.values() if order.side == side]
+def _orders_of(peer: Peer, side: Side | UnsetType) -> Iterator[Order]:
+    return peer.open_orders() if side is UNSET else iter(peer.open_of(side).values())
 
 
 def _take_off(market: ReplicatedState, order: Order, reason: CancelReason) -> Canceled:

@@ -105,16 +105,18 @@ def _check_indexes(market: ReplicatedState, resting: list[Order]) -> None:
     _require(by_id == market.orders, "the open orders are those of the book", len(market.orders))
     acceptances = [order.acceptance for order in market.orders.values()]
     _require(acceptances == sorted(acceptances), "open orders are in order of acceptance")
-    of_peers = {i: o for peer in market.peers.values() for i, o in peer.open.items()}
-    _require(of_peers == by_id, "every open order is its peer's", len(of_peers), len(by_id))
+    of_peers: dict[str, Order] = {}
     for peer in market.peers.values():
-        own = [order.acceptance for order in peer.open.values()]
-        _require(own == sorted(own), "a peer's orders are in order of acceptance", peer.name)
-        _require(
-            all(order.peer == peer.name for order in peer.open.values()),
-            "a peer holds its own orders",
-            peer.name,
-        )
+        for side, orders in (("buy", peer.buys), ("sell", peer.sells)):
+            of_peers |= orders
+            own = [order.acceptance for order in orders.values()]
+            _require(own == sorted(own), "a peer's orders are in order of acceptance", peer.name)
+            _require(
+                all((order.peer, order.side) == (peer.name, side) for order in orders.values()),
+                "a peer holds its own orders, each on its side",
+                peer.name,
+            )
+    _require(of_peers == by_id, "every open order is its peer's", len(of_peers), len(by_id))
     expiring = {(o.expires_at, o.acceptance): o for o in resting if o.expires_at}
     _require(expiring == dict(market.expiring), "every gtd order is due once", len(expiring))
 

@@ -232,7 +232,7 @@ def _read_state(market: ReplicatedState, state: WrittenState) -> None:
     # The snapshot lists them as they stand in the book; these are by acceptance.
     for order in sorted(orders, key=_acceptance):
         market.orders[order.order_id] = order
-        market.peer(order.peer).open[order.order_id] = order
+        market.peer(order.peer).open_of(order.side)[order.order_id] = order
         if order.expires_at:
             market.expiring[order.expires_at, order.acceptance] = order
     for peer in state.peers:

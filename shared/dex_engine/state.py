@@ -242,7 +242,7 @@ class ReplicatedState:
         self.book.side(order.side).add(order)
         if order.order_id not in self.orders:
             self.orders[order.order_id] = order
-            self.peers[order.peer].open[order.order_id] = order
+            self.peers[order.peer].open_of(order.side)[order.order_id] = order
             if order.expires_at:
                 self.expiring[order.expires_at, order.acceptance] = order
 
@@ -266,7 +266,7 @@ class ReplicatedState:
 
     def _forget_open(self, order: Order) -> None:
         del self.orders[order.order_id]
-        del self.peers[order.peer].open[order.order_id]
+        del self.peers[order.peer].open_of(order.side)[order.order_id]
         if order.expires_at:
             del self.expiring[order.expires_at, order.acceptance]
 

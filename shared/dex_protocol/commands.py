@@ -146,7 +146,7 @@ def _malformed_submit(command: Submit) -> str | None:
     if command.time_in_force == "gtd":
         if command.expires_at is UNSET:
             return "expected expires_at, for a gtd order, found none"
-        if command.expires_at > TIME_MAX:
+        if abs(command.expires_at) > TIME_MAX:
             return f"expected expires_at of at most {TIME_MAX}, found a greater one"
     elif command.expires_at is not UNSET and command.time_in_force in (UNSET, "gtc", "ioc", "fok"):
         return "expected expires_at with gtd only, found it with another time in force"

@@ -75,6 +75,23 @@ WAITING_BYTES_MAX: Final = 16 * 1024 * 1024
 WAITING_QUERIES_COUNT_MAX: Final = 1_024
 """Queries that wait in a server for a market before others are answered `busy`."""
 
+WAITING_WISHES_COUNT_MAX: Final = 64
+"""Operators' requests that wait in a market's leader before others are answered `busy`: executed
+together, with 1 KB of specification each, they leave a commit most of its room."""
+
+TOLD_QUERIES_COUNT_MAX: Final = 64
+"""Queries answered between two looks at the world: at most 5 ms each, mostly a tenth of that."""
+
+TOLD_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of answers to queries between two looks at the world: two or three of the longest."""
+
+TOLD_WAITING_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes of answers to queries that wait for an append before no more queries are answered."""
+
+READS_COUNT_MAX: Final = 4
+"""Queries answered from the log or from snapshots at a time, in a server: they bring up to 1 MiB
+each over the connection that appends use."""
+
 GROUP_COMMANDS_COUNT_MAX: Final = 2_000
 """Commands executed between two looks at the world: about 15 ms of one core."""
 
@@ -83,3 +100,12 @@ SNAPSHOT_COMMITS_COUNT: Final = 10_000
 
 SNAPSHOT_EVENTS_COUNT: Final = 200_000
 """Events between two snapshots: at about 5 µs each, a second of replay."""
+
+# --- The peers' own -----------------------------------------------------------------------------
+
+HEARD_COMMITS_COUNT_MAX: Final = 4_096
+"""Commits that wait in a client for whoever follows a market: some seconds of a busy one. What
+comes beyond is dropped, and read from the log later."""
+
+HEARD_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Their bytes: 32 commits of the greatest size."""

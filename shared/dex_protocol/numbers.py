@@ -38,16 +38,24 @@ COUNT_MAX: Final = 2**63 - 1
 ZERO: Final = "0"
 """The one string for nothing: msgspec leaves out a default when it is the very same object."""
 
+_DECIMAL_LENGTH_MAX: Final = 37
+"""Characters of the longest decimal: 18 digits, the point, 18 digits."""
+
 _DECIMAL: Final = re.compile(r"(0|[1-9][0-9]{0,17})(?:\.([0-9]{1,18}))?", re.ASCII)
 
 
-@lru_cache(maxsize=CONVERSIONS_COUNT_MAX)
 def units(text: str) -> int | None:
     """Read a decimal string.
 
     Returns:
         Its value in units of 10^-18, exactly; None when the text is no decimal of the protocol.
     """
+    # A text of any length may come from outside, and what is remembered must be bounded in bytes.
+    return _units(text) if len(text) <= _DECIMAL_LENGTH_MAX else None
+
+
+@lru_cache(maxsize=CONVERSIONS_COUNT_MAX)
+def _units(text: str) -> int | None:
     match = _DECIMAL.fullmatch(text)
     if match is None:
         return None

@@ -11,11 +11,20 @@ Quirks of nats-py 2.16.0 that end here:
 * What was published but not yet written when the connection broke goes out after the
   reconnection, with `pending_size=0` too: seconds old orders. It is dropped at the disconnection.
 * With `max_reconnect_attempts=-1` a first connection is tried for ever, wrong passwords included.
+* A subject, a reply subject or a header that is not UTF-8, or a header cut short, ends the reading
+  of the connection; nobody hears of it until pings go unanswered, 2 to 3 s later. Whoever may
+  publish could keep a server deaf. `_TolerantClient` reads on.
+* The parser takes a vertical tab or a form feed inside a subject for a blank, as the node does
+  not, and so reads other arguments than were sent: what follows is lost with the connection, or
+  goes to another subscription under another subject. `_read_as_nodes_write` mends it.
 * `Client.flush()` that is given up (by its timeout, or canceled) ends the reading of the
   connection when the late answer comes. Nothing here calls it; use `Requester.round_trip`.
+* `force_reconnect()` may well choose the node that it should leave, and in the last step of a
+  reconnection, which is such a flush, it cancels that. `reconnect` does neither.
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
@@ -24,7 +33,9 @@ from urllib.parse import ParseResult
 import nats.errors
 from msgspec import Struct
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
+from nats.protocol import parser
 
 CLOSE_TIMEOUT_S: Final = 0.5
 """How long a socket may take to close, or to send the rest first: it takes milliseconds when the
@@ -102,7 +113,8 @@ async def connect(
     Raises:
         CannotConnect: not within options.first_connection_timeout_s, or we were refused.
     """
-    client = Client()
+    _read_as_nodes_write()
+    client = _TolerantClient()
     client._transport = _BoundedTransport()  # type: ignore[no-untyped-call]
     loop = asyncio.get_running_loop()
     is_made = is_refused = False
@@ -117,6 +129,7 @@ async def connect(
             on_disconnected()
 
     async def reconnected() -> None:
+        _transport_of(client).avoided = None
         if is_made and on_reconnected is not None:
             on_reconnected()
 
@@ -157,10 +170,28 @@ async def connect(
     return client
 
 
+async def reconnect(client: Client) -> bool:
+    """Leave the node for another one, because it brings nothing: perhaps it is cut off itself.
+
+    Replies under way are lost, and so is what subscribers would have heard meanwhile. When no
+    other node lets us in, it is the same again.
+
+    Returns:
+        Whether it is left; not when no other node is known, nor when there is no connection just
+        now, so that nodes are tried already.
+    """
+    node = client.connected_url
+    task = client._reconnection_task
+    if node is None or len(client.servers) < 2 or (task is not None and not task.done()):
+        return False
+    _transport_of(client).avoided = node.netloc
+    await client.force_reconnect()
+    return True
+
+
 async def close(client: Client) -> None:
     """Send what is not sent yet and close; within a second, whether or not the node lives."""
-    transport = client._transport
-    assert isinstance(transport, _BoundedTransport)
+    transport = _transport_of(client)
     timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, transport.abort)
     try:
         await client.close()
@@ -224,9 +255,56 @@ def _library_options(options: ConnectionOptions) -> dict[str, Any]:
     }
 
 
+def _read_as_nodes_write() -> None:
+    # The library's own expressions (2.16.0), with blanks where they say white space.
+    parser.MSG_RE = re.compile(
+        rb"\AMSG[ \t]+([^ \t\r\n]+)[ \t]+([0-9]+)[ \t]+(([^ \t\r\n]+)[ \t]+)?([0-9]+)\r\n"
+    )
+    parser.HMSG_RE = re.compile(
+        rb"\AHMSG[ \t]+([^ \t\r\n]+)[ \t]+([0-9]+)[ \t]+(([^ \t\r\n]+)[ \t]+)?"
+        rb"([0-9]+)[ \t]+([0-9]+)\r\n"
+    )
+
+
+class _TolerantClient(Client):
+    # What cannot be read is read as something that nobody has a right or a use for.
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except (IndexError, UnicodeDecodeError):
+            return None
+
+    def _build_message(
+        self,
+        sid: int,
+        subject: bytes,
+        reply: bytes,
+        data: bytes,
+        headers: dict[str, str] | None,
+    ) -> Msg:
+        return self.msg_class(
+            subject=subject.decode(errors="replace"),
+            reply=reply.decode(errors="replace"),
+            data=data,
+            headers=headers,
+            _client=self,
+            _sid=sid,
+        )
+
+
+def _transport_of(client: Client) -> "_BoundedTransport":
+    transport = client._transport
+    assert isinstance(transport, _BoundedTransport)
+    return transport
+
+
 class _BoundedTransport(TcpTransport):
     # nats-py makes a transport of its own if the client has none, and asks for that by bool().
     # Reconnections use the same one again.
+
+    avoided: str | None = None
+    """The node that is being left, by host and port: refused once, so that another has its turn."""
 
     def __bool__(self) -> bool:
         return True
@@ -234,6 +312,9 @@ class _BoundedTransport(TcpTransport):
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
         # nats-py 2.16.0 forgets the socket of a node that let us connect and then said nothing.
         self.abort()
+        if uri.netloc == self.avoided:
+            self.avoided = None
+            raise ConnectionRefusedError(f"{uri.netloc} is being left for another node")
         await super().connect(uri, buffer_size, connect_timeout)
 
     async def wait_closed(self) -> None:

@@ -5,12 +5,18 @@ again, and is told then. Knows nothing of what is asked. No error of nats-py lea
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import nats.errors
 from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+
+FORBIDDEN_REPLIES: Final = ("dex.", "$")
+"""How no subject begins that an answer goes to. Who asks chooses where the answer goes, but it is
+sent with the rights of who answers: in a log, an answer would be an entry, and an order to
+JetStream to purge it."""
 
 
 class Responder:
@@ -49,13 +55,15 @@ class Responder:
 
 
 class ReplyAddress(Struct, frozen=True, gc=False):
-    """Where the answer to one request goes; nowhere, when its sender wants none."""
+    """Where the answer to one request goes; nowhere, when its sender wants none or may not."""
 
     responder: Responder
     subject: str
 
     async def send(self, payload: bytes) -> None:
         """Send the answer, if the connection is there to take it."""
+        if self.subject.startswith(FORBIDDEN_REPLIES):
+            return
         await self.responder.send(self.subject, payload)
 
 

@@ -31,11 +31,13 @@ async def eventually(look: Callable[[], Awaitable[T | None]], *, what: str) -> T
     """Look again and again until there is something to see."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while (seen := await look()) is None:
+            while True:
+                seen = await look()
+                if seen is not None:
+                    return seen
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         raise AssertionError(f"waited {PATIENCE_S:g} s for {what}") from None
-    return seen
 
 
 class Program:
@@ -67,6 +69,14 @@ class Program:
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it still runs."""
         self._process.send_signal(number)
+
+    async def prints(self, words: str) -> None:
+        """Wait until it has printed some words."""
+
+        async def look() -> bool | None:
+            return True if words in self.printed else None
+
+        await eventually(look, what=f"{words!r} in {self.log}")
 
     async def ended(self) -> int:
         """Wait for its end, and give its exit code."""
@@ -148,6 +158,16 @@ class Exchange:
         async with connected(self.nodes) as client:
             return await asked(client, f"dex.query.{market}.status.operator", {})
 
+    async def first_in_log(self, market: str) -> dict[str, Any]:
+        """Ask for the oldest commit that there still is, as a peer who knows none."""
+        async with connected(self.nodes) as client:
+            query = {"from_sequence": 1, "limit": 1}
+            answer = await asked(client, f"dex.query.{market}.log.operator", query)
+        (payload,) = answer["commits"]
+        commit: dict[str, Any] = msgspec.json.decode(payload)
+        assert commit["sequence"] == answer["first_sequence"]
+        return commit
+
     async def reaches(self, market: str, sequence: int) -> None:
         """Wait until a market's log has a commit."""
         async with connected(self.nodes) as client:
@@ -158,6 +178,17 @@ class Exchange:
                 return True if info.state.last_seq >= sequence else None
 
             await eventually(look, what=f"commit {sequence} of {market}")
+
+    async def reaches_term(self, market: str, term: int) -> None:
+        """Wait until a market is led in a term, or in a later one."""
+        async with connected(self.nodes) as client:
+            jetstream = client.jsm()
+
+            async def look() -> bool | None:
+                newest = await jetstream.get_last_msg(f"DEX-LOG-{market}", f"dex.log.{market}")
+                return True if msgspec.json.decode(newest.data or b"")["term"] >= term else None
+
+            await eventually(look, what=f"term {term} of {market}")
 
     async def log(self, market: str) -> list[bytes]:
         """Read what a market's log holds, oldest first."""

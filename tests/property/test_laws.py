@@ -108,6 +108,9 @@ class Ledger:
                 case Canceled() | Expired():
                     if taker is not None and event.order_id != taker:
                         touched.append(event.order_id)
+                    elif taker is not None:
+                        # What its own command cancels never was in the book.
+                        assert self.entries[taker].resting == 0
                     self.take_off(event.order_id, whole(LOT, event.quantity))
 
         # Older first: those that were met are the first there were, in order.

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import re
 import sys
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -25,6 +26,8 @@ from dex_server.replication.replica import Settings
 
 WAIT_FOR_NATS_S: Final = 0.5
 """Between two attempts while NATS is not there yet: it is often started at the same time."""
+
+T = TypeVar("T")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 _log: Final = logging.getLogger(__name__)
@@ -54,7 +57,7 @@ _log: Final = logging.getLogger(__name__)
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Appends under way at a time, for each market.",
+    help="Commits executed ahead of the log's confirmation, for each market.",
 )
 @click.option(
     "--snapshot-commits",
@@ -133,7 +136,7 @@ async def _connected(config: Config, purpose: str, stop: asyncio.Event) -> Conne
     is_told = False
     while not stop.is_set():
         try:
-            return await connection.connect(
+            connecting = connection.connect(
                 options,
                 on_disconnected=lambda: _log.warning(
                     "the connection for %s is lost", purpose, extra=about
@@ -143,6 +146,7 @@ async def _connected(config: Config, purpose: str, stop: asyncio.Event) -> Conne
                 ),
                 on_error=lambda text: _log.warning("NATS (%s): %s", purpose, text, extra=about),
             )
+            return await _unless_stopped(stop, connecting)
         except CannotConnect as cannot:
             if not is_told:
                 _log.warning("waiting for NATS: %s", cannot, extra=about)
@@ -155,15 +159,26 @@ async def _is_made(log: Connection, config: Config, stop: asyncio.Event) -> bool
     is_told = False
     while not stop.is_set():
         try:
-            await topology.make_shared(log, replicas=config.replicas)
+            await _unless_stopped(stop, topology.make_shared(log, replicas=config.replicas))
         except topology.TopologyUnavailable as unavailable:
             if not is_told:
                 _log.warning("waiting for JetStream: %s", unavailable)
                 is_told = True
             await _pause(stop)
         else:
-            return True
+            return not stop.is_set()
     return False
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    # NATS may leave either of them open for as long as a server may take to stop altogether.
+    doing, told = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((doing, told), return_when=asyncio.FIRST_COMPLETED)
+        return doing.result() if doing.done() else None
+    finally:
+        doing.cancel()
+        told.cancel()
 
 
 async def _pause(stop: asyncio.Event) -> None:

@@ -142,6 +142,9 @@ class Driver:
                 timer.cancel()
                 timer = loop.call_later(TICK_S, self._wake.set)
                 await self._turn()
+                if self.replica.has_more_to_tell:
+                    # After whatever else the loop has to do.
+                    loop.call_soon(self._wake.set)
             timer.cancel()
             await self._stop_serving()
             self._cancel_tasks()

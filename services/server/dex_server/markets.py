@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from dex_protocol import subjects
-from dex_protocol.codec import encode
-from dex_protocol.specification import Specification
+from dex_protocol.codec import UNREADABLE, encode
+from dex_protocol.specification import Specification, what_is_wrong
 from dex_runtime.serving import Responder
 from dex_server.config import Config
 from dex_server.driver import AGAIN_S, Driver
@@ -83,7 +83,12 @@ class Markets:
     async def watch(self) -> None:
         """Hold every market that the directory has or gets; without end."""
         async for market, specification in self.directory.watch():
-            await self.add(market, specification)
+            wrong = _what_is_wrong(market, specification)
+            if wrong is None:
+                await self.add(market, specification)
+            else:
+                # Whoever wrote it there, it must not take the other markets with it.
+                _log.error("passing over an entry of the directory: %s", wrong)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside; it ends with the server at the latest."""
@@ -131,3 +136,13 @@ class Markets:
             except LogUnavailable as unavailable:
                 _log.warning("waiting for NATS: %s", unavailable, extra={"market": market})
                 await asyncio.sleep(AGAIN_S)
+
+
+def _what_is_wrong(market: str, written: bytes) -> str | None:
+    try:
+        specification = msgspec.json.decode(written, type=Specification)
+    except UNREADABLE as error:
+        return f"{market[:80]!r} has no specification: {error}"
+    if specification.market != market:
+        return f"{market[:80]!r} has the specification of {specification.market[:80]!r}"
+    return what_is_wrong(specification)

@@ -43,10 +43,13 @@ class Queries:
         """Take the server's markets, and the store of snapshots."""
         self._markets = markets
         self._snapshots = snapshots
-        # How many are being answered from what is stored.
+        # How many wait for what is stored, and turns to read it.
         self._count = 0
+        self._reading = asyncio.Semaphore(limits.READS_COUNT_MAX)
         # The bytes of the snapshot that was asked for last, of each market.
         self._loaded: dict[str, tuple[SnapshotName, bytes]] = {}
+        # Of many that ask for its parts at once, one loads it.
+        self._loading = asyncio.Lock()
 
     def on_request(self, incoming: Incoming) -> None:
         """Answer a query, or have it answered."""
@@ -91,10 +94,8 @@ class Queries:
             async with asyncio.timeout(limits.MIN_SEQUENCE_WAIT_US / 1e6):
                 while driver.replica.stored < max(query.min_sequence, 1):  # noqa: ASYNC110  (rare)
                     await asyncio.sleep(WAIT_S)
-            if isinstance(query, LogQuery):
-                reply: Struct = await self._log(driver, query)
-            else:
-                reply = await self._snapshot(driver, query)
+                await self._reading.acquire()
+            reply: Struct = await self._read_stored(driver, query)
         except TimeoutError:
             reply = retry(RetryReason.unavailable)
         except LogUnavailable as unavailable:
@@ -103,13 +104,21 @@ class Queries:
             self._count -= 1
         await incoming.reply_to.send(encode(reply))
 
+    async def _read_stored(self, driver: Driver, query: LogQuery | SnapshotQuery) -> Struct:
+        try:
+            if isinstance(query, LogQuery):
+                return await self._log(driver, query)
+            return await self._snapshot(driver, query)
+        finally:
+            self._reading.release()
+
     async def _log(self, driver: Driver, query: LogQuery) -> LogReply:
         # Nothing beyond what is known to be stored, whatever else may stand there already.
         stored = driver.replica.stored
         first, _ = await driver.log.bounds()
         entries: list[Entry] = []
-        through = min(query.from_sequence + query.limit - 1, stored)
         start = max(query.from_sequence, first)
+        through = min(start + query.limit - 1, stored)
         if start <= through:
             entries = await driver.log.read(
                 start, through_sequence=through, bytes_max=limits.REPLY_BYTES_MAX
@@ -139,12 +148,13 @@ class Queries:
         )
 
     async def _load(self, name: SnapshotName) -> bytes:
-        loaded = self._loaded.get(name.market)
-        if loaded is not None and loaded[0] == name:
-            return loaded[1]
-        data = await self._snapshots.load(name)
-        self._loaded[name.market] = (name, data)
-        return data
+        async with self._loading:
+            loaded = self._loaded.get(name.market)
+            if loaded is not None and loaded[0] == name:
+                return loaded[1]
+            data = await self._snapshots.load(name)
+            self._loaded[name.market] = (name, data)
+            return data
 
 
 def _fitting(commits: list[str]) -> list[str]:

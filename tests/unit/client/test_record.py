@@ -26,7 +26,10 @@ def test_each_order_gets_its_own_receipt(record: Record) -> None:
     assert (answer, left) == ("retry", [ORDERS[2]])
     assert record.accepted == 1
     assert record.rejected == {"price_off_tick": 1}
-    assert list(record.told("BTC-USD")) == [Told(ORDERS[0], ACCEPTED), Told(ORDERS[1], REJECTED)]
+    assert dict(record.told("BTC-USD")) == {
+        order(1): Told(ORDERS[0], ACCEPTED),
+        order(2): Told(ORDERS[1], REJECTED),
+    }
 
 
 def test_a_single_order_gets_a_single_receipt(record: Record) -> None:
@@ -46,7 +49,7 @@ def test_a_batch_that_was_refused_whole_is_refused_for_each_order(record: Record
 
     assert record.settle("BTC-USD", ORDERS, encode(refusal)) == ("receipt", [])
     assert record.rejected == {"batch_too_large": 3}
-    assert [told.outcome for told in record.told("BTC-USD")] == [refusal] * 3
+    assert [told.outcome for told in record.told("BTC-USD").values()] == [refusal] * 3
 
 
 def test_a_batch_that_was_not_taken_is_sent_again_whole(record: Record) -> None:
@@ -79,8 +82,22 @@ def test_what_is_given_up_is_told_as_such(record: Record) -> None:
     record.give_up("ETH-USD", ORDERS[2:], "unavailable")
 
     assert record.given_up == {"unknown": 2, "unavailable": 1}
-    assert [told.outcome for told in record.told("BTC-USD")] == ["unknown", "unknown"]
-    assert [told.outcome for told in record.told("ETH-USD")] == ["unavailable"]
+    assert [told.outcome for told in record.told("BTC-USD").values()] == ["unknown", "unknown"]
+    assert [told.outcome for told in record.told("ETH-USD").values()] == ["unavailable"]
+
+
+def test_outcomes_are_found_across_replies_in_any_order(record: Record) -> None:
+    record.settle("BTC-USD", ORDERS, encode([ACCEPTED, REJECTED, RETRY]))
+    record.settle("BTC-USD", ORDERS[2:], encode([RETRY]))
+    last = Receipt("filled", order_id=order(3), duplicate=True)
+    record.settle("BTC-USD", ORDERS[2:], encode([last]))
+
+    told = record.told("BTC-USD")
+
+    assert len(told) == 3
+    for number, outcome in [(3, last), (1, ACCEPTED), (2, REJECTED), (3, last), (1, ACCEPTED)]:
+        assert told[order(number)] == Told(ORDERS[number - 1], outcome)
+    assert told.get(order(4)) is None
 
 
 def test_nothing_is_kept_when_nobody_will_ask() -> None:

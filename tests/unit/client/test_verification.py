@@ -56,7 +56,7 @@ class Venue:
         """Read the log back, from the snapshot on, and compare it with what was told."""
         audit = Audit(
             Market.restore(self.base),
-            self.told,
+            by_id(self.told),
             specification=self.market.specification,
             above={PEER: Pair(0)},
         )
@@ -74,6 +74,10 @@ class Venue:
             following = decode_commit(self.log[later])
             following.previous = hash_of(self.log[later - 1])
             self.log[later] = encode(following)
+
+
+def by_id(told: list[Told]) -> dict[str, Told]:
+    return {str(each.order.order_id): each for each in told}
 
 
 def a_venue() -> Venue:
@@ -148,7 +152,7 @@ def test_a_log_from_its_first_commit_needs_no_snapshot() -> None:
     first = seal_of_the_opening()
 
     audit = Audit(
-        market, venue.told, specification=venue.market.specification, above={PEER: Pair(0)}
+        market, by_id(venue.told), specification=venue.market.specification, above={PEER: Pair(0)}
     )
     for payload in [first, *venue.log]:
         audit.read(payload)
@@ -496,7 +500,7 @@ def test_a_market_that_says_another_digest_at_the_end_is_caught() -> None:
     venue = a_venue()
     audit = Audit(
         Market.restore(venue.base),
-        venue.told,
+        by_id(venue.told),
         specification=venue.market.specification,
         above={PEER: Pair(0)},
     )

@@ -90,6 +90,18 @@ def test_snapshot_is_canonical_json() -> None:
     ]
 
 
+def test_peers_stand_by_name_and_their_outcomes_by_growing_pair() -> None:
+    market = a_market()
+    for number, peer in ((9, "carol"), (5, "bob"), (7, "carol"), (8, "alice"), (6, "carol")):
+        send(market, buy("1 @ 100", number, peer=peer), peer=peer)
+    peers = json.loads(market.snapshot())["peers"]
+
+    assert [each["peer"] for each in peers] == ["alice", "bob", "carol"]
+    assert [outcome["order_id"] for outcome in peers[2]["outcomes"]] == [
+        order(number, "carol") for number in (6, 7, 9)
+    ]
+
+
 def test_market_without_orders_is_restored() -> None:
     market = a_market()
 

@@ -20,7 +20,7 @@ peers = st.sampled_from(["alice", "bob_2", "-", "_1", "order", "p" * 32])
 pairs = st.tuples(st.integers(1, 10**14 - 1), st.integers(1, 10**12 - 1))
 sides = st.sampled_from(["buy", "sell"])
 self_trades = st.sampled_from(["cancel_taker", "cancel_maker", "cancel_both", "decrement", "allow"])
-versions = st.integers(-(2**63), 2**63 - 1)
+versions = st.integers(-(2**63) + 1, 2**63 - 1)
 
 
 def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:

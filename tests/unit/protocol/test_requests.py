@@ -113,7 +113,8 @@ WRONG_SHAPE = {
     "a whole float for an integer": raw("expires_at", "1.0"),
     "an exponent for an integer": raw("expires_at", "1e15"),
     "an integer above 2^63 - 1": changed(CANCEL, if_version=2**63),
-    "an integer below -2^63": changed(CANCEL, if_version=-(2**64)),
+    "an integer below -(2^63 - 1)": changed(CANCEL, if_version=-(2**63)),
+    "an integer of more than 64 bits, below 0": changed(CANCEL, if_version=-(2**64)),
     "an integer of 5,000 digits": raw("expires_at", "9" * 5_000),
     "a time above 2^63 - 1": changed(LIMIT, time_in_force="gtd", expires_at=2**63),
 }
@@ -249,6 +250,7 @@ GOOD = {
     "zeros and 0": changed(LIMIT, price="0.00", quantity="0"),
     "a time long gone": changed(LIMIT, time_in_force="gtd", expires_at=-1),
     "cancel": changed(CANCEL, command_id=COMMAND, if_version=0),
+    "cancel of the least version": changed(CANCEL, if_version=-(2**63) + 1),
     "cancel of an order that a server named": changed(CANCEL, order_id="order_alice_0_1"),
     "amend": changed(AMEND, command_id=COMMAND, quantity="3", if_version=2**63 - 1),
     "cancel_all": changed(CANCEL_ALL),

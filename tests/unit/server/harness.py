@@ -200,7 +200,10 @@ class Harness:
     def run(self, *, hold: Sequence[type] = ()) -> None:
         """Perform what is under way, and what follows from it, all but the kinds held back."""
         held: deque[Effect] = deque()
-        while self.under_way:
+        while self.under_way or self.replica.has_more_to_tell:
+            if not self.under_way:
+                self.give(Tick())
+                continue
             effect = self.under_way.popleft()
             if isinstance(effect, tuple(hold)):
                 held.append(effect)

@@ -257,6 +257,16 @@ def test_log_trimmed_beyond_the_snapshots_stops_the_replica(past: Harness) -> No
     stopped_with(restarted(past), "begins at 10", "snapshot")
 
 
+def test_log_that_is_trimmed_while_it_is_read_is_looked_at_again(past: Harness) -> None:
+    server = Harness(log=past.log, snapshots=MemorySnapshots(), wall=past.wall)
+    server.start()
+    server.run(hold=(ReadLog,))
+    past.log.trim(5)
+    server.run()
+
+    stopped_with(server, "begins at 5", "snapshot")
+
+
 def _commit(past: Harness, **changes: object) -> bytes:
     # Commit 8 of the log, with something changed.
     entry = past.log.entry(7)

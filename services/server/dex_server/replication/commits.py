@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from dex_engine import Market
 from dex_protocol import limits
-from dex_protocol.codec import decode_request, encode
+from dex_protocol.codec import Element, decode_request, encode
 from dex_protocol.events import AnyEvent
 from dex_protocol.reasons import RetryReason
 from dex_protocol.receipts import Receipt, retry
@@ -22,6 +22,9 @@ RECEIPT_BYTES_MAX: Final = 600
 
 FILL_BYTES_MAX: Final = 230
 """One trade of a receipt, with the longest id and decimals."""
+
+RETRY_BYTES_MAX: Final = 300
+"""A receipt that says `retry`, with the longest ids and sentence."""
 
 ID_BYTES_MAX: Final = 70
 """The longest id, with quotes and comma."""
@@ -38,6 +41,7 @@ class Waiting:
 
     __slots__ = (
         "_reply_bytes",
+        "_rest_bytes",
         "arrived",
         "bytes",
         "elements",
@@ -59,6 +63,8 @@ class Waiting:
         self.receipts: list[Receipt] = []
         self.next = 0
         self._reply_bytes = 0
+        # What the receipts of all that is not executed yet take, if none of it is.
+        self._rest_bytes = sum(map(_bytes_unexecuted, elements))
 
     @property
     def is_refused(self) -> bool:
@@ -67,11 +73,14 @@ class Waiting:
 
     @property
     def has_room(self) -> bool:
-        """Whether the receipt of one more command, of the longest kind, fits into the reply."""
-        return self._reply_bytes + LONGEST_RECEIPT_BYTES <= limits.PAYLOAD_BYTES_MAX
+        """Whether the receipt of one more command, of the longest kind, fits into the reply, with
+        those of all that come after it."""
+        needed = self._reply_bytes + self._rest_bytes + LONGEST_RECEIPT_BYTES
+        return needed <= limits.PAYLOAD_BYTES_MAX
 
     def add(self, receipt: Receipt) -> None:
         """Put in the receipt of the element that is next."""
+        self._rest_bytes -= _bytes_unexecuted(self.elements[self.next])
         self.next += 1
         self.receipts.append(receipt)
         self._reply_bytes += RECEIPT_BYTES_MAX
@@ -108,6 +117,10 @@ class Waiting:
         """Answer at once, `retry` to all that was not refused for good."""
         self.retry_rest(why)
         return Send(self.reply_to, self.reply())
+
+
+def _bytes_unexecuted(element: Element) -> int:
+    return RECEIPT_BYTES_MAX if type(element) is Receipt else RETRY_BYTES_MAX
 
 
 class Draft:

@@ -52,6 +52,7 @@ class _Pending:
         "payload",
         "replies",
         "since",
+        "told_bytes",
         "told_count",
         "undecided",
     )
@@ -62,6 +63,7 @@ class _Pending:
         self.replies = draft.replies
         self.answers = draft.answers
         self.told_count = 0
+        self.told_bytes = 0
         self.since = since
         self.is_confirmed = False
         self.undecided = False
@@ -85,6 +87,8 @@ class Leadership:
         market: The state, ahead of the log by what is pending.
         stored: The newest commit known to stand in the log.
         events_executed: How many events it has made.
+        has_more_to_tell: Whether queries could be answered at once that were left for the next
+            step, so that the world is looked at in between.
     """
 
     def __init__(self, market: Market, *, server: str, window: int) -> None:
@@ -99,13 +103,15 @@ class Leadership:
         self._administered: deque[Administered] = deque()
         self._asked: deque[Asked] = deque()
         self._pending: deque[_Pending] = deque()
-        # Answers to queries that wait for a pending commit.
+        # Answers to queries that wait for a pending commit, and their bytes.
         self._told_count = 0
+        self._told_bytes = 0
         # What was executed and is in no commit yet: one that is being filled, and the one after
         # it, opened by a command that did not fit.
         self._draft: Draft | None = None
         self._following: Draft | None = None
         self._is_finishing = False
+        self.has_more_to_tell = False
 
     # --- What happens to it ---------------------------------------------------------------------
 
@@ -140,9 +146,12 @@ class Leadership:
         self._asked.append(asked)
         return []
 
-    def administer(self, wish: Administered) -> None:
+    def administer(self, wish: Administered) -> list[Effect]:
         """Put an operator's wish into the queue, before all commands."""
+        if len(self._administered) >= limits.WAITING_WISHES_COUNT_MAX:
+            return [Send(wish.reply_to, encode(retry(RetryReason.busy)))]
         self._administered.append(wish)
+        return []
 
     def confirmed(self, sequence: int) -> list[Effect]:
         """Note that a pending commit is stored; answer who waited for it and those before."""
@@ -156,6 +165,7 @@ class Leadership:
             effects += [Send(waiting.reply_to, waiting.reply()) for waiting in pending.replies]
             effects += [Send(reply_to, answer) for reply_to, answer in pending.answers]
             self._told_count -= pending.told_count
+            self._told_bytes -= pending.told_bytes
         return effects + self._settle_oldest()
 
     def undecided(self, sequence: int) -> list[Effect]:
@@ -350,14 +360,30 @@ class Leadership:
 
     def _answer_asked(self, now: Instant) -> list[Effect]:
         # In between two commits there is nothing to tell.
+        self.has_more_to_tell = False
         if not self._asked or not self.is_at_commit:
             return []
         effects: list[Effect] = []
         still: deque[Asked] = deque()
+        told_count = told_bytes = 0
         for asked in self._asked:
             if asked.query.min_sequence <= self.market.sequence:
+                if self._told_bytes >= limits.TOLD_WAITING_BYTES_MAX:
+                    # The next confirmation makes room.
+                    still.append(asked)
+                    continue
+                if (
+                    told_count >= limits.TOLD_QUERIES_COUNT_MAX
+                    or told_bytes >= limits.TOLD_BYTES_MAX
+                ):
+                    self.has_more_to_tell = True
+                    still.append(asked)
+                    continue
                 told = views.answer(self.market, asked.query, peer=asked.peer, server=self.server)
-                effects += self._tell(asked.reply_to, encode(told))
+                answer = encode(told)
+                told_count += 1
+                told_bytes += len(answer)
+                effects += self._tell(asked.reply_to, answer)
             elif now.monotonic - asked.arrived < limits.MIN_SEQUENCE_WAIT_US:
                 still.append(asked)
             else:
@@ -370,7 +396,9 @@ class Leadership:
             return [Send(reply_to, answer)]
         self._pending[-1].answers.append((reply_to, answer))
         self._pending[-1].told_count += 1
+        self._pending[-1].told_bytes += len(answer)
         self._told_count += 1
+        self._told_bytes += len(answer)
         return []
 
     def _newest(self) -> Draft | _Pending:

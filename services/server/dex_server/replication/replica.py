@@ -136,10 +136,17 @@ class Replica:
         self._superseded: list[tuple[int, SnapshotName]] = []
         # The state that is being written down, if one is.
         self._taking: Position | None = None
+        # The same, written down, until the log is that far.
+        self._written: SnapshotTaken | None = None
         self._events_since_snapshot = 0
         self._snapshot_sequence = 0
 
     # --- How it stands --------------------------------------------------------------------------
+
+    @property
+    def has_more_to_tell(self) -> bool:
+        """Whether another step would answer queries at once; see `Leadership`."""
+        return self.leadership is not None and self.leadership.has_more_to_tell
 
     @property
     def stored(self) -> int:
@@ -235,8 +242,7 @@ class Replica:
             case Asked():
                 return leadership.ask(given)
             case Administered():
-                leadership.administer(given)
-                return []
+                return leadership.administer(given)
 
     def _turned_away(self, given: Input) -> list[Effect]:
         match given:
@@ -320,6 +326,9 @@ class Replica:
         market = self.market
         if market is None or self._is_caught_up:
             return []
+        if not entries:
+            # Trimmed in this very moment: what is left may not reach back far enough.
+            return [FindEnd()]
         try:
             for entry in entries:
                 if entry.sequence == market.sequence + 1:
@@ -409,7 +418,7 @@ class Replica:
             self.market.dispose()
         self.leadership = None
         self.market = None
-        self._taking = None
+        self._taking = self._written = None
 
     # --- Snapshots ------------------------------------------------------------------------------
 
@@ -417,6 +426,10 @@ class Replica:
         leadership, market = self.leadership, self.market
         if leadership is None or market is None or self.role != "leader":
             return []
+        written = self._written
+        if written is not None and leadership.stored >= written.name.position.sequence:
+            self._written = None
+            return [SaveSnapshot(written.name, written.data)]
         commits = market.sequence - self._snapshot_sequence
         is_due = (
             commits >= self.settings.snapshot_commits
@@ -431,14 +444,10 @@ class Replica:
         return [TakeSnapshot(self._taking, market.digest)]
 
     def _taken(self, given: SnapshotTaken) -> list[Effect]:
-        # What was taken may be ahead of the log, or of a leadership that is over by now.
-        position = given.name.position
-        if position != self._taking:
-            return []
-        if self.leadership is None or self.leadership.stored < position.sequence:
-            self._taking = None
-            return []
-        return [SaveSnapshot(given.name, given.data)]
+        # It may be of a leadership that is over by now.
+        if given.name.position == self._taking:
+            self._written = given
+        return []
 
     def _snapshot_saved(self, name: SnapshotName, now: Instant) -> list[Effect]:
         self._taking = None

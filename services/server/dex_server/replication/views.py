@@ -113,7 +113,7 @@ def _order(market: Market, query: OrderQuery, peer_name: str) -> Reply | Receipt
 
 def _orders(market: Market, query: OrdersQuery, peer_name: str) -> Reply | Receipt:
     peer = market.peers.get(peer_name)
-    orders = iter(() if peer is None else peer.open.values())
+    after = 0
     if query.after is not None and isinstance(query.after, str):
         parsed = parse_id(query.after, "order")
         if parsed is None:
@@ -126,7 +126,8 @@ def _orders(market: Market, query: OrdersQuery, peer_name: str) -> Reply | Recei
         if last is None:
             return refused(Reason.unknown_order, order_id=query.after)
         # The order may be done by now; those accepted after it are still to be told.
-        orders = (order for order in orders if order.acceptance > last.acceptance)
+        after = last.acceptance
+    orders = iter(()) if peer is None else peer.open_orders(after=after)
     page = [
         order_view(order, market.rules, sequence=market.sequence)
         for order in islice(orders, query.limit)

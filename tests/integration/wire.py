@@ -1,0 +1,132 @@
+"""Anybody with a connection to NATS and bad manners: any bytes to any subject, in one market.
+
+Whatever is sent has to be answered, and what the market's log says afterwards is followed from its
+first commit to its last with the engine, which checks sequence, chain, time and digest.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+
+from dex_engine import Market
+from dex_protocol.events import Commit
+from dex_runtime import connection
+from dex_runtime.connection import ConnectionOptions
+from dex_runtime.messaging import Requester
+from tests.integration.programs import PATIENCE_S, Exchange
+
+MESSAGE_BYTES_MAX: Final = 1024 * 1024
+COMMIT_BYTES_MAX: Final = 512 * 1024
+TIMESTAMP: Final = 1_763_800_000_000
+
+
+def order_id(number: int, peer: str = "alice") -> str:
+    """Name an order."""
+    return f"order_{peer}_{TIMESTAMP}_{number}"
+
+
+def command_id(number: int, peer: str = "alice") -> str:
+    """Name a command."""
+    return f"command_{peer}_{TIMESTAMP}_{number}"
+
+
+def encoded(body: Any) -> bytes:
+    """Give bytes as they are, and anything else as JSON."""
+    return body if isinstance(body, bytes) else msgspec.json.encode(body)
+
+
+class Wire:
+    """A connection to one market."""
+
+    def __init__(self, requester: Requester, market: str) -> None:
+        """Use `wired`."""
+        self._requester = requester
+        self.market = market
+        self.longest_reply = 0
+
+    async def request(self, subject: str, body: Any) -> Any:
+        """Send a request, and read the answer, which must come and fit a message."""
+        reply = await self._requester.request(subject, encoded(body), timeout_s=PATIENCE_S)
+        assert len(reply) <= MESSAGE_BYTES_MAX, f"{len(reply)} bytes from {subject}"
+        self.longest_reply = max(self.longest_reply, len(reply))
+        return msgspec.json.decode(reply)
+
+    async def send(self, body: Any, *, peer: str = "alice") -> Any:
+        """Send a command, a batch, or anything."""
+        return await self.request(f"dex.orders.{self.market}.{peer}", body)
+
+    async def ask(self, what: str, body: Any = b"", *, peer: str = "alice") -> Any:
+        """Send a query, or anything."""
+        return await self.request(f"dex.query.{self.market}.{what}.{peer}", body)
+
+    async def administer(self, what: str, body: Any = b"", *, market: str | None = None) -> Any:
+        """Send an operator's request, or anything."""
+        return await self.request(f"dex.admin.{market or self.market}.{what}", body)
+
+    async def open(self, **fields: Any) -> Any:
+        """Open the market."""
+        return await self.administer("open", {"specification": self.specification(**fields)})
+
+    def specification(self, **fields: Any) -> dict[str, Any]:
+        """Specify the market in ticks of 0.01 and lots of 0.001."""
+        return {"market": self.market, "tick_size": "0.01", "lot_size": "0.001"} | fields
+
+    async def log(self) -> list[bytes]:
+        """Read all commits, page by page."""
+        payloads: list[bytes] = []
+        while True:
+            page = await self.ask("log", {"from_sequence": len(payloads) + 1})
+            assert sum(len(text.encode()) for text in page["commits"]) <= COMMIT_BYTES_MAX
+            payloads += [text.encode() for text in page["commits"]]
+            if len(payloads) >= page["sequence"]:
+                return payloads
+            assert page["commits"], page
+
+    async def state(self) -> tuple[int, str, list[bytes]]:
+        """Give all that a request without effect must leave as it was."""
+        status = await self.ask("status")
+        return status["sequence"], status["digest"], await self.log()
+
+    async def followed(self) -> tuple[Market, list[Commit]]:
+        """Follow the log, check it and the book against each other, and give both."""
+        market = Market(self.market)
+        commits = []
+        for payload in await self.log():
+            assert len(payload) <= COMMIT_BYTES_MAX
+            commits.append(market.apply_commit(payload))
+        market.check()
+        status = await self.ask("status")
+        assert (status["sequence"], status["digest"]) == (market.sequence, market.digest)
+        return market, commits
+
+
+@asynccontextmanager
+async def wired(exchange: Exchange, market: str) -> AsyncIterator[Wire]:
+    """Connect for as long as the block lasts; the market is not opened."""
+    client = await connection.connect(
+        ConnectionOptions(servers=exchange.nodes.urls, name="attacker")
+    )
+    try:
+        yield Wire(await Requester.start(client), market)
+    finally:
+        await connection.close(client)
+
+
+async def raw(exchange: Exchange, *lines: bytes) -> None:
+    """Speak NATS' protocol by hand, since no library sends all that a node takes."""
+    port = int(exchange.nodes.urls[0].rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await reader.readline()
+            writer.write(b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\n')
+            writer.writelines(lines)
+            writer.write(b"PING\r\n")
+            answer = await reader.readline()
+        assert answer == b"PONG\r\n", answer
+    finally:
+        writer.close()
+        await writer.wait_closed()
