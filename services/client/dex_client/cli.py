@@ -204,7 +204,7 @@ def main(
     ) as runner:
         try:
             report = runner.run(_run(Session(load, servers), Screen(load)))
-        except CannotBegin as error:
+        except (CannotBegin, OverflowError) as error:
             raise CannotRun(str(error)) from error
         except ExchangeError as error:
             raise click.ClickException(str(error)) from error

@@ -3,9 +3,18 @@
 Exception
 └── ExchangeError
     ├── Unavailable         nothing happened: ask again whenever you like
+    │   ├── Unreachable     no NATS server lets us in
+    │   └── BookUnavailable a replica is being rebuilt, or has ended
     ├── OutcomeUnknown      it may have happened: ask again with the same id, and only with that
+    ├── UnknownMarket       there is nothing to follow
+    ├── LogTrimmed          what should be followed is not in the log any more
     └── ProtocolMismatch    the other side speaks something else: do not go on
 """
+
+from collections.abc import Sequence
+
+from dex_protocol.commands import Command, own_id
+from dex_protocol.receipts import Receipt
 
 
 class ExchangeError(Exception):
@@ -21,13 +30,92 @@ class Unavailable(ExchangeError):
         self.deadline_s = deadline_s
 
 
-class OutcomeUnknown(ExchangeError):
-    """A command may or may not have been executed; only a resend with its own id can tell."""
+class Unreachable(Unavailable):
+    """No NATS server let us in: none answered in time, or one refused who we say we are."""
 
-    def __init__(self, own_id: str, *, deadline_s: float) -> None:
-        super().__init__(f"expected an outcome of {own_id} within {deadline_s:g} s, found none")
-        self.own_id = own_id
+    def __init__(self, text: str, *, deadline_s: float) -> None:
+        Exception.__init__(self, text)
+        self.what = "a NATS server"
         self.deadline_s = deadline_s
+
+
+class BookUnavailable(Unavailable):
+    """A replica has no book: it differed from the log and is being rebuilt, or has ended."""
+
+    def __init__(self, market: str, *, because: str) -> None:
+        Exception.__init__(self, f"the replica of {market} has no book to show: {because}")
+        self.what = f"a book of {market}"
+        self.deadline_s = 0.0
+
+
+class OutcomeUnknown(ExchangeError):
+    """Commands may or may not have been executed; only a resend with their own ids can tell.
+
+    `Exchange.settle` does that resend.
+
+    Attributes:
+        market: Where they were sent to.
+        commands: All commands of the call, in its order, each with its id.
+        receipts: What each of them was answered; None for those whose outcome is unknown.
+        own_id: The first id whose outcome is unknown.
+        is_forgotten: The market has forgotten an id whose command may have been executed before:
+            no resend will ever settle that one, only a look into the log.
+    """
+
+    def __init__(
+        self,
+        market: str,
+        commands: Sequence[Command],
+        receipts: Sequence[Receipt | None],
+        *,
+        deadline_s: float,
+        is_forgotten: bool = False,
+    ) -> None:
+        self.market = market
+        self.commands = tuple(commands)
+        self.receipts = tuple(receipts)
+        self.deadline_s = deadline_s
+        self.is_forgotten = is_forgotten
+        unknown = self.unknown_ids
+        self.own_id = unknown[0]
+        others = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        found = "that the market has forgotten it" if is_forgotten else "none"
+        super().__init__(
+            f"expected an outcome of {self.own_id}{others} within {deadline_s:g} s, found {found}"
+        )
+
+    @property
+    def unknown_ids(self) -> list[str]:
+        """The ids whose outcomes are unknown, in the order of the commands."""
+        return [
+            str(own_id(command))
+            for command, receipt in zip(self.commands, self.receipts, strict=True)
+            if receipt is None
+        ]
+
+
+class UnknownMarket(ExchangeError):
+    """A server says that there is no such market."""
+
+    def __init__(self, market: str) -> None:
+        super().__init__(f"expected the market {market}, found none of that name")
+        self.market = market
+
+
+class LogTrimmed(ExchangeError):
+    """The commits asked for are not in the log any more.
+
+    Start from `first_sequence`, or from a replica, which begins with a snapshot.
+    """
+
+    def __init__(self, market: str, *, from_sequence: int, first_sequence: int) -> None:
+        super().__init__(
+            f"expected the log of {market} from commit {from_sequence} on, "
+            f"found it to begin with commit {first_sequence}"
+        )
+        self.market = market
+        self.from_sequence = from_sequence
+        self.first_sequence = first_sequence
 
 
 class ProtocolMismatch(ExchangeError):

@@ -31,6 +31,12 @@ class Ids:
         self.peer = peer
         self._timestamp, self._count = split_pair(above)
 
+    def go_above(self, pair: Pair) -> None:
+        """See to it that the next ids are above a pair: one that another market knows, say."""
+        timestamp, count = split_pair(pair)
+        self._timestamp = max(self._timestamp, timestamp)
+        self._count = max(self._count, count)
+
     def next(self, kind: Kind, now_ms: int) -> str:
         """Make an id whose pair is above all before it.
 

@@ -9,7 +9,7 @@ import gzip
 import time
 from collections.abc import AsyncIterator
 from random import Random
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from dex_client.errors import ProtocolMismatch, Unavailable
 from dex_client.retry import Answer, Policy, Sending
@@ -28,7 +28,7 @@ from dex_protocol.queries import (
 )
 from dex_protocol.reasons import RetryReason
 from dex_protocol.receipts import Receipt
-from dex_runtime.messaging import NoReply, NoResponder, Requester
+from dex_runtime.messaging import NoReply, NoResponder
 
 WHAT: Final = {query: what for what, query in QUERIES.items()}
 """The last but one token of each query's subject."""
@@ -36,10 +36,18 @@ WHAT: Final = {query: what for what, query in QUERIES.items()}
 R = TypeVar("R", bound=Reply)
 
 
+class Channel(Protocol):
+    """Where requests go: a `Requester`, or what stands before one."""
+
+    async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> bytes:
+        """Send a request and wait for its reply, as `Requester.request` does."""
+        ...
+
+
 class Queries:
     """Asks in the name of one peer."""
 
-    def __init__(self, requester: Requester, peer: str, *, policy: Policy, random: Random) -> None:
+    def __init__(self, requester: Channel, peer: str, *, policy: Policy, random: Random) -> None:
         """Ask over a connection, as patiently as the policy says."""
         self._requester = requester
         self._peer = peer

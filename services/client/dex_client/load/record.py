@@ -5,7 +5,7 @@ Pure. Knows nothing of how an outcome was reached, nor whether it is true.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -111,15 +111,53 @@ class Record:
         """Note how long so many orders took to have an outcome."""
         self.latencies[int(latency_s * 1_000_000)] += count
 
-    def told(self, market: str) -> Iterator[Told]:
-        """Give each order sent to a market with its outcome, in the order the outcomes came."""
-        for orders, reply in self._kept[market]:
-            if isinstance(reply, str):
-                yield from (Told(order, reply) for order in orders)
-                continue
-            for order, receipt in zip(orders, _receipts(reply, len(orders)), strict=True):
-                if _is_outcome(order, receipt):
-                    yield Told(order, receipt)
+    def told(self, market: str) -> "Outcomes":
+        """Give each order sent to a market, by its id, with its outcome."""
+        return Outcomes(self._kept[market])
+
+
+class Outcomes(Mapping[str, Told]):
+    """Orders with their outcomes by id, in the order the outcomes came.
+
+    Replies are read when they are asked for, each for all its orders, since what stands together
+    in a reply mostly stands together in a log.
+    """
+
+    def __init__(self, kept: list[tuple[list[Submit], bytes | GivenUp]]) -> None:
+        """Find out which order's outcome is where."""
+        self._kept = kept
+        self._last = -1
+        self._read: dict[str, Told] = {}
+        self._where = {
+            order_id: index for index in range(len(kept)) for order_id in self._outcomes_of(index)
+        }
+
+    def __getitem__(self, order_id: str) -> Told:
+        """Give an order's outcome."""
+        index = self._where[order_id]
+        if index != self._last:
+            self._last = index
+            self._read = self._outcomes_of(index)
+        return self._read[order_id]
+
+    def __iter__(self) -> Iterator[str]:
+        """Give all ids."""
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        """Count the orders."""
+        return len(self._where)
+
+    def _outcomes_of(self, index: int) -> dict[str, Told]:
+        orders, reply = self._kept[index]
+        if isinstance(reply, str):
+            return {str(order.order_id): Told(order, reply) for order in orders}
+        receipts = _receipts(reply, len(orders))
+        return {
+            str(order.order_id): Told(order, receipt)
+            for order, receipt in zip(orders, receipts, strict=True)
+            if _is_outcome(order, receipt)
+        }
 
 
 def _receipts(reply: bytes, count: int) -> list[Receipt]:

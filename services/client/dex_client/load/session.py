@@ -26,9 +26,9 @@ from dex_protocol.receipts import Receipt
 from dex_runtime.connection import CannotConnect, ConnectionOptions, close, connect
 from dex_runtime.messaging import Requester
 
-BEGIN_DEADLINE_S: Final = 3.0
+BEGIN_DEADLINE_S: Final = 5.0
 """How long NATS may take to let a peer in, and a market to answer its first question: longer than a
-leader's replacement takes, and short enough for somebody who mistyped a name."""
+server's restart takes (2 to 3 s), and short enough for somebody who mistyped a name."""
 
 Phase = Literal["beginning", "sending", "verifying"]
 
@@ -73,6 +73,7 @@ class Session:
         self._load = load
         self._servers = servers
         self._random = Random(load.seed)
+        self._nats_error: str | None = None
         self._verified: Verified | None = None
         self._unverified_because: str | None = None
 
@@ -118,7 +119,7 @@ class Session:
             first_connection_timeout_s=BEGIN_DEADLINE_S,
         )
         try:
-            client = await connect(options)
+            client = await connect(options, on_error=self._hear)
         except CannotConnect as error:
             raise CannotBegin(
                 f"{error}; start an exchange with `just up`, or name its NATS servers with --nats"
@@ -126,6 +127,10 @@ class Session:
         connections.push_async_callback(close, client)
         requester = await Requester.start(client)
         return _Peer(name, requester, self._queries(name, requester, BEGIN_DEADLINE_S), {})
+
+    def _hear(self, error: str) -> None:
+        # NATS refuses without an answer: what it said in the background explains the silence.
+        self._nats_error = error
 
     def _queries(self, peer: str, requester: Requester, deadline_s: float) -> Queries:
         policy = Policy(deadline_s=deadline_s)
@@ -135,8 +140,9 @@ class Session:
         try:
             status = await peer.queries.status(market)
         except Unavailable as error:
+            heard = "" if self._nats_error is None else f" (NATS says: {self._nats_error})"
             raise CannotBegin(
-                f"no server answers for the market {market}; "
+                f"no server answers for the market {market}{heard}; "
                 "see that a server runs and the market is open, or name another with --market"
             ) from error
         if isinstance(status, Receipt):

@@ -12,7 +12,7 @@ When the replica diverges the accounts go on, so that one report tells both.
 Pure. Knows nothing of how the log is read.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -152,7 +152,7 @@ class Audit:
     def __init__(
         self,
         replica: Market,
-        told: Iterable[Told],
+        told: Mapping[str, Told],
         *,
         specification: Specification,
         above: Mapping[str, Pair],
@@ -162,7 +162,7 @@ class Audit:
         Args:
             replica: The market as it was before the load; it is followed from there.
             specification: The market's, whose steps never change.
-            told: The orders of the run, with what came of them.
+            told: The orders of the run by id, with what came of them.
             above: The peers of the run, and the pair above which all their ids are this run's.
         """
         self.market = replica.name
@@ -175,7 +175,7 @@ class Audit:
         self._replica: Market | None = replica
         self._tick = Scale(specification.tick_size)
         self._lot = Scale(specification.lot_size)
-        self._told = {str(each.order.order_id): each for each in told}
+        self._told = told
         self._above = above
         self.sequence: int = replica.sequence
         self.newest_told = max(
@@ -386,12 +386,14 @@ class Audit:
             average_price=(
                 self._tick.average_text(doing.value, doing.filled) if doing.filled else UNSET
             ),
-            trades=doing.fills or UNSET,
+            trades=doing.fills,
             version=doing.version,
             sequence=self.sequence,
+            duplicate=False,
         )
         if receipt == expected:
             return
+        # What is false or empty may also be left out.
         for name in expected.__struct_fields__:
             wanted, found = getattr(expected, name), getattr(receipt, name)
             if wanted != found and (wanted or found):
