@@ -13,10 +13,16 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from dex_runtime.messaging import NoReply, NoResponder, Requester
+
 FORBIDDEN_REPLIES: Final = ("dex.", "$")
 """How no subject begins that an answer goes to. Who asks chooses where the answer goes, but it is
 sent with the rights of who answers: in a log, an answer would be an entry, and an order to
 JetStream to purge it."""
+
+
+SETTLE_TIMEOUT_S: Final = 1.0
+"""How long a node may take to know a subscription: a round trip, 1 ms, or it is gone."""
 
 
 class Responder:
@@ -43,6 +49,18 @@ class Responder:
         # NB: the library drops messages silently past its limits (512k messages, 128 MB); what is
         # taken here goes on at once to queues that are bounded by far less.
         return Service(await self._client.subscribe(subject, queue=queue, cb=on_message))
+
+    async def settle(self) -> None:
+        """Wait until the node knows what is served on this connection, or cannot be asked."""
+        try:
+            requester = await Requester.start(self._client)
+            try:
+                await requester.round_trip(timeout_s=SETTLE_TIMEOUT_S)
+            finally:
+                await requester.close()
+        except (NoResponder, NoReply):
+            # Subscriptions are repeated when the connection is there again.
+            return
 
     async def send(self, subject: str, payload: bytes) -> None:
         """Send an answer, if the connection is there to take it."""

@@ -309,21 +309,16 @@ async def test_market_that_was_deleted_from_the_directory_can_be_opened(
     assert await directory.open(market, b"second") == b"second"
 
 
-async def test_watch_gives_markets_that_exist_and_then_new_ones(
+async def test_news_are_the_markets_that_exist_and_then_new_ones(
     client: Client, requester: Requester, market: str
 ) -> None:
     await topology.make_shared(client, replicas=1)
-    directory = Directory(requester, interval_s=0.01)
+    directory = Directory(requester)
     await directory.open(f"{market}-1", b"one")
-    seen: dict[str, bytes] = {}
 
-    async with asyncio.timeout(LONG_S):
-        async for name, specification in directory.watch():
-            seen[name] = specification
-            if name == f"{market}-1":
-                await directory.open(f"{market}-2", b"two")
-            if name == f"{market}-2":
-                break
+    assert (f"{market}-1", b"one") in await directory.news()
+    assert await directory.news() == []
 
-    assert seen[f"{market}-1"] == b"one"
-    assert seen[f"{market}-2"] == b"two"
+    await directory.open(f"{market}-2", b"two")
+
+    assert await directory.news() == [(f"{market}-2", b"two")]

@@ -1,5 +1,8 @@
 """What operators ask for: opening a market here, everything else by the market's leader."""
 
+import asyncio
+from typing import Final
+
 from dex_protocol.administration import REQUESTS, AdminReply, OpenRequest, What
 from dex_protocol.codec import decode_as, encode
 from dex_protocol.ids import is_market
@@ -10,6 +13,9 @@ from dex_runtime.serving import Incoming
 from dex_server.markets import Markets
 from dex_server.replication.effects import Administered
 from dex_server.replication.ports import LogUnavailable
+
+OPENING_S: Final = 5.0
+"""How long an opening waits until the market is led: some ms, or NATS elects (4 to 9 s)."""
 
 
 class Admin:
@@ -28,7 +34,7 @@ class Admin:
         elif isinstance(read, OpenRequest):
             self._markets.spawn(self._open(market, read, incoming))
         else:
-            self._markets.drivers[market].administer(read)
+            self._markets.spawn(self._administer(market, read))
 
     def _read(
         self, market: str, what: str, incoming: Incoming
@@ -43,34 +49,44 @@ class Admin:
         if isinstance(request, OpenRequest):
             wrong = _wrong_opening(market, request)
             return request if wrong is None else refused(Reason.malformed, wrong)
-        if market not in self._markets.drivers:
-            return refused(Reason.unknown_market, f"there is no market {market[:80]!r}")
         change = request if isinstance(request, SpecificationChange) else None
         named: What = what  # type: ignore[assignment]  # a key of REQUESTS is a What
         return Administered(named, change, incoming.reply_to)
 
-    async def _open(self, market: str, request: OpenRequest, incoming: Incoming) -> None:
-        specification = normalized(request.specification)
-        wanted = encode(specification)
+    async def _administer(self, market: str, wish: Administered) -> None:
         try:
-            written = await self._markets.directory.open(market, wanted)
+            driver = await self._markets.find(market)
         except LogUnavailable as unavailable:
-            answer = encode(retry(RetryReason.unavailable, str(unavailable)))
+            answer = retry(RetryReason.unavailable, str(unavailable))
         else:
-            if written != wanted:
-                answer = encode(
-                    refused(
-                        Reason.malformed,
-                        f"expected the specification that {market} was opened with,"
-                        f" {written.decode()}, found another",
-                    )
-                )
-            else:
-                driver = await self._markets.add(market, written)
-                # Opened means that an order can be placed.
-                await driver.leads.wait()
-                answer = encode(AdminReply(driver.replica.stored))
-        await incoming.reply_to.send(answer)
+            if driver is not None:
+                driver.administer(wish)
+                return
+            answer = refused(Reason.unknown_market, f"there is no market {market[:80]!r}")
+        await wish.reply_to.send(encode(answer))
+
+    async def _open(self, market: str, request: OpenRequest, incoming: Incoming) -> None:
+        try:
+            async with asyncio.timeout(OPENING_S):
+                answer = await self._opened(market, encode(normalized(request.specification)))
+        except TimeoutError:
+            answer = retry(RetryReason.unavailable, f"nobody leads {market} yet")
+        except LogUnavailable as unavailable:
+            answer = retry(RetryReason.unavailable, str(unavailable))
+        await incoming.reply_to.send(encode(answer))
+
+    async def _opened(self, market: str, wanted: bytes) -> AdminReply | Receipt:
+        written = await self._markets.directory.open(market, wanted)
+        if written != wanted:
+            return refused(
+                Reason.malformed,
+                f"expected the specification that {market} was opened with,"
+                f" {written.decode()}, found another",
+            )
+        driver = await self._markets.add(market, written)
+        # Opened means that an order can be placed.
+        await driver.leads.wait()
+        return AdminReply(driver.replica.stored)
 
 
 def _wrong_opening(market: str, request: OpenRequest) -> str | None:

@@ -116,8 +116,8 @@ async def _ports(
     async def log_of(market: str) -> Log:
         try:
             await topology.make_log(log, market, replicas=config.replicas)
-        except topology.TopologyUnavailable as unavailable:
-            raise LogUnavailable(str(unavailable)) from unavailable
+        except (topology.TopologyUnavailable, topology.TopologyDiffers) as error:
+            raise LogUnavailable(str(error)) from error
         return JetStreamLog(requester, market)
 
     return Ports(

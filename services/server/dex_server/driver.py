@@ -187,6 +187,8 @@ class Driver:
                     queue=subjects.LEADER_GROUP,
                     on_request=self._on_request,
                 )
+                # Who is told that the market is open sends orders at once.
+                await self._orders.settle()
                 self.leads.set()
             case Unserve():
                 self.leads.clear()

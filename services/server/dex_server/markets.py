@@ -14,15 +14,19 @@ import msgspec
 from dex_protocol import subjects
 from dex_protocol.codec import UNREADABLE, encode
 from dex_protocol.specification import Specification, what_is_wrong
+from dex_runtime.clock import monotonic_us
 from dex_runtime.serving import Responder
 from dex_server.config import Config
-from dex_server.driver import AGAIN_S, Driver
+from dex_server.driver import Driver
 from dex_server.replication.ports import Directory, Log, LogUnavailable, Snapshots
 from dex_server.replication.replica import Replica
 
 STOPPING_S: Final = 3.0
 """How long a server finishes what it has in hand when told to stop: an append takes some ms, or
 NATS is gone and will not answer at all."""
+
+WATCH_INTERVAL_S: Final = 0.5
+"""Between two looks for new markets: one is opened a few times a year, by an operator who waits."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -67,11 +71,21 @@ class Markets:
         self._ports = ports
         self._tasks = tasks
         self._adding = asyncio.Lock()
+        # One look into the directory at a time, and when the newest one began.
+        self._looking = asyncio.Lock()
+        self._looked_at = 0
+        # Markets of the directory whose logs were out of reach so far; those it was said of.
+        self._unheld: dict[str, bytes] = {}
+        self._waited_for: set[str] = set()
         self._driving: set[asyncio.Task[None]] = set()
         self._beside: set[asyncio.Task[None]] = set()
 
     async def add(self, market: str, specification: bytes) -> Driver:
-        """Hold a market, which stands in the directory, from now on."""
+        """Hold a market, which stands in the directory, from now on.
+
+        Raises:
+            LogUnavailable: its log cannot be made, or is not what it should be.
+        """
         async with self._adding:
             driver = self.drivers.get(market)
             if driver is None:
@@ -80,15 +94,56 @@ class Markets:
                 self._driving.add(self._tasks.create_task(driver.run()))
             return driver
 
+    async def find(self, market: str) -> Driver | None:
+        """Give a market; None only when the directory does not have it, either.
+
+        Raises:
+            LogUnavailable: the directory, or the market's log, is out of reach just now.
+        """
+        if market not in self.drivers:
+            await self._look()
+        if market in self._unheld:
+            raise LogUnavailable(f"the log of {market} is out of reach")
+        return self.drivers.get(market)
+
     async def watch(self) -> None:
         """Hold every market that the directory has or gets; without end."""
-        async for market, specification in self.directory.watch():
-            wrong = _what_is_wrong(market, specification)
-            if wrong is None:
+        while True:
+            try:
+                await self._look()
+            except LogUnavailable as unavailable:
+                _log.debug("the directory cannot be read: %s", unavailable)
+            await asyncio.sleep(WATCH_INTERVAL_S)
+
+    async def _look(self) -> None:
+        asked_at = monotonic_us()
+        async with self._looking:
+            # Of many that ask at once, one looks; its look is fresh enough for all.
+            if asked_at < self._looked_at:
+                return
+            begun_at = monotonic_us()
+            for market, specification in await self.directory.news():
+                wrong = _what_is_wrong(market, specification)
+                if wrong is None:
+                    self._unheld[market] = specification
+                else:
+                    # Whoever wrote it there, it must not take the other markets with it.
+                    _log.error("passing over an entry of the directory: %s", wrong)
+            self._looked_at = begun_at
+            await self._hold_news()
+
+    async def _hold_news(self) -> None:
+        for market, specification in list(self._unheld.items()):
+            try:
                 await self.add(market, specification)
+            except LogUnavailable as unavailable:
+                # It is tried again at the next look, and no other market waits for it.
+                if market not in self._waited_for:
+                    _log.warning("waiting for NATS: %s", unavailable, extra={"market": market})
+                    self._waited_for.add(market)
             else:
-                # Whoever wrote it there, it must not take the other markets with it.
-                _log.error("passing over an entry of the directory: %s", wrong)
+                del self._unheld[market]
+                self._waited_for.discard(market)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside; it ends with the server at the latest."""
@@ -123,19 +178,11 @@ class Markets:
         )
         return Driver(
             replica,
-            log=await self._log_of(market),
+            log=await self._ports.log_of(market),
             snapshots=self._ports.snapshots,
             orders=self._ports.orders,
             alarms=self,
         )
-
-    async def _log_of(self, market: str) -> Log:
-        while True:
-            try:
-                return await self._ports.log_of(market)
-            except LogUnavailable as unavailable:
-                _log.warning("waiting for NATS: %s", unavailable, extra={"market": market})
-                await asyncio.sleep(AGAIN_S)
 
 
 def _what_is_wrong(market: str, written: bytes) -> str | None:

@@ -54,35 +54,51 @@ class Queries:
     def on_request(self, incoming: Incoming) -> None:
         """Answer a query, or have it answered."""
         _, _, market, what, peer = incoming.subject.split(".", 4)
-        read = self._read(market, what, peer, incoming.payload)
-        if isinstance(read, Receipt):
-            self._markets.spawn(incoming.reply_to.send(encode(read)))
-            return
-        driver, query = read
-        if isinstance(query, LogQuery | SnapshotQuery):
-            if self._count >= limits.WAITING_QUERIES_COUNT_MAX:
-                self._markets.spawn(incoming.reply_to.send(encode(retry(RetryReason.busy))))
-            else:
-                self._markets.spawn(self._answer_stored(driver, query, incoming))
+        query = self._read(what, peer, incoming.payload)
+        driver = self._markets.drivers.get(market)
+        if isinstance(query, Receipt):
+            self._markets.spawn(incoming.reply_to.send(encode(query)))
+        elif driver is not None:
+            self._hand_on(driver, peer, query, incoming)
+        elif self._has_room():
+            self._markets.spawn(self._find_market(market, peer, query, incoming))
         else:
-            driver.ask(Asked(peer, query, incoming.reply_to, monotonic_us()))
+            self._markets.spawn(incoming.reply_to.send(encode(retry(RetryReason.busy))))
 
-    def _read(
-        self, market: str, what: str, peer: str, payload: bytes
-    ) -> tuple[Driver, Query] | Receipt:
+    def _hand_on(self, driver: Driver, peer: str, query: Query, incoming: Incoming) -> None:
+        if not isinstance(query, LogQuery | SnapshotQuery):
+            driver.ask(Asked(peer, query, incoming.reply_to, monotonic_us()))
+        elif self._has_room():
+            self._markets.spawn(self._answer_stored(driver, query, incoming))
+        else:
+            self._markets.spawn(incoming.reply_to.send(encode(retry(RetryReason.busy))))
+
+    def _has_room(self) -> bool:
+        return self._count < limits.WAITING_QUERIES_COUNT_MAX
+
+    async def _find_market(self, market: str, peer: str, query: Query, incoming: Incoming) -> None:
+        self._count += 1
+        try:
+            driver = await self._markets.find(market)
+        except LogUnavailable as unavailable:
+            answer = retry(RetryReason.unavailable, str(unavailable))
+        else:
+            if driver is not None:
+                self._hand_on(driver, peer, query, incoming)
+                return
+            answer = refused(Reason.unknown_market, f"there is no market {market[:80]!r}")
+        finally:
+            self._count -= 1
+        await incoming.reply_to.send(encode(answer))
+
+    def _read(self, what: str, peer: str, payload: bytes) -> Query | Receipt:
         if not is_peer(peer):
             return refused(Reason.malformed, f"expected a peer's name, found {peer[:80]!r}")
         kind = QUERIES.get(what)
         if kind is None:
             expected = ", ".join(QUERIES)
             return refused(Reason.unknown_value, f"expected one of {expected}, found {what[:80]!r}")
-        query = decode_as(payload, kind)
-        if isinstance(query, Receipt):
-            return query
-        driver = self._markets.drivers.get(market)
-        if driver is None:
-            return refused(Reason.unknown_market, f"there is no market {market[:80]!r}")
-        return driver, query
+        return decode_as(payload, kind)
 
     # --- What is stored -------------------------------------------------------------------------
 

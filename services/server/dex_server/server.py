@@ -31,6 +31,7 @@ async def serve(config: Config, ports: Ports, stop: asyncio.Event) -> None:
             queue=subjects.REPLICA_GROUP,
             on_request=Admin(markets).on_request,
         )
+        await ports.queries.settle()
         _log.info("serving", extra={"server": config.name})
         await stop.wait()
         await markets.stop()

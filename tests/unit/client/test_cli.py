@@ -40,7 +40,9 @@ def test_help_shows_an_example_and_what_the_exit_codes_mean() -> None:
         (["--nats", ","], "expected an address such as nats://127.0.0.1:4222, found none"),
         (["--json", "/nowhere/at/all.json"], "expected a file in a directory that exists"),
         (["--order", "5"], "No such option"),
-        (["sell"], "No such command 'sell'"),
+        (["sel"], "No such command 'sel'. Did you mean 'sell'?"),
+        (["--orders", "5", "book"], "--orders stands before book"),
+        (["--market", "ETH-USD", "book"], "--market stands before book"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_what_was_expected(

@@ -14,7 +14,17 @@ from dex_protocol.events import AnyEvent, Canceled, CanceledAll, Expired, Reduce
 from dex_protocol.ids import make_id
 from dex_protocol.limits import COMMIT_BYTES_MAX, PAYLOAD_BYTES_MAX
 from dex_protocol.numbers import COUNT_MAX
-from tests.builders import LONGEST_PEER, NOW, a_market, execute, seal
+from tests.builders import (
+    LONGEST_PEER,
+    NOW,
+    a_market,
+    buy,
+    cancel_all,
+    execute,
+    order,
+    seal,
+    sell,
+)
 
 PRICE = "999999999999999999.999999999999999999"
 LOT = "999999999999999.999999999999999999"
@@ -144,6 +154,19 @@ def test_cancel_all_cancels_a_thousand_and_says_that_there_are_more() -> None:
     made = CancelAll(command_id=an_id("command", LONGEST_PEER, 4_999))
     receipt, _ = execute(market, made, peer=LONGEST_PEER)
     assert (receipt.canceled, receipt.more) == (ids[1_000:], False)
+
+
+def test_orders_of_both_sides_are_canceled_in_order_of_acceptance() -> None:
+    market = a_market()
+    for number in range(1, 9):
+        execute(market, buy("1 @ 100", number) if number % 3 else sell("1 @ 200", number))
+
+    sells = execute(market, cancel_all(10, side="sell")).receipt
+    assert sells.canceled == [order(3), order(6)]
+    both = execute(market, cancel_all(11)).receipt
+    assert both.canceled == [order(number) for number in (1, 2, 4, 5, 7, 8)]
+    assert execute(market, cancel_all(12, side="buy")).receipt.canceled == []
+    market.check()
 
 
 def test_cancel_all_of_a_thousand_says_that_there_are_no_more() -> None:

@@ -7,12 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dex_protocol import numbers
 from dex_protocol.numbers import COUNT_MAX, UNIT, Scale, normal, text_of_units, units
 
 DECIMAL = re.compile(r"(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?", re.ASCII)
 
 decimals = st.from_regex(DECIMAL, fullmatch=True)
 steps = decimals.filter(lambda text: Fraction(text) > 0)
+
+
+def test_text_too_long_for_a_decimal_is_not_remembered() -> None:
+    """What is remembered is bounded by count, so it must be small: a text may be a megabyte."""
+    before = numbers._units.cache_info()
+    assert units("9" * 19 + "." + "9" * 18) is None
+    assert units("x" * 1_000_000) is None
+
+    assert numbers._units.cache_info() == before
 
 
 @pytest.mark.parametrize(

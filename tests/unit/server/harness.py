@@ -66,6 +66,9 @@ from tests.contracts.memory import MemoryLog, MemorySnapshots
 
 READ_BYTES = 256 * 1024
 
+EFFECTS_COUNT_MAX = 10_000
+"""More than any test needs before everything is quiet."""
+
 E = TypeVar("E")
 
 
@@ -200,7 +203,10 @@ class Harness:
     def run(self, *, hold: Sequence[type] = ()) -> None:
         """Perform what is under way, and what follows from it, all but the kinds held back."""
         held: deque[Effect] = deque()
+        count = 0
         while self.under_way or self.replica.has_more_to_tell:
+            count += 1
+            assert count < EFFECTS_COUNT_MAX, "it never comes to rest"
             if not self.under_way:
                 self.give(Tick())
                 continue

@@ -1,12 +1,15 @@
 """Everything that could grow has an end: commits, groups, queues, replies."""
 
+from typing import Final
+
 import pytest
 
 from dex_protocol import limits
 from dex_protocol.codec import encode
-from dex_protocol.commands import Command
+from dex_protocol.commands import Cancel, Command
 from dex_protocol.queries import BookQuery, StatusQuery
-from dex_server.replication.effects import Append, AppendConfirmed
+from dex_protocol.specification import SpecificationChange
+from dex_server.replication.effects import Append, AppendConfirmed, Send
 from tests.builders import LONGEST_PEER, a_specification, buy, cancel_all, command, order, sell
 from tests.unit.server.harness import Harness, a_leader
 
@@ -164,6 +167,64 @@ def test_answers_that_wait_for_an_append_count_as_waiting_queries(leader: Harnes
     assert leader.answer(leader.ask())["sequence"] == 2
 
 
+def test_answers_to_queries_leave_room_for_the_world_in_between(leader: Harness) -> None:
+    """Orders that arrive behind a flood of queries are not held up by all of it."""
+    far = StatusQuery(min_sequence=2)
+    numbers = [leader.ask(far) for _ in range(3 * limits.TOLD_QUERIES_COUNT_MAX)]
+    leader.send(buy("1 @ 100", 1))
+    leader.perform(leader.take(Append))
+
+    told = [leader.answer(number) is not None for number in numbers]
+    assert told.index(False) == sum(told) == limits.TOLD_QUERIES_COUNT_MAX * 2
+    assert leader.replica.has_more_to_tell
+    leader.run()
+    assert {leader.answer(number)["sequence"] for number in numbers} == {2}
+    assert not leader.replica.has_more_to_tell
+
+
+def test_long_answers_to_queries_are_given_a_few_at_a_time(leader: Harness) -> None:
+    rest(leader, 5_000)
+    before = len(leader.given(Send))
+    far = BookQuery(min_sequence=leader.end + 1, depth=1_000, orders=True)
+    numbers = [leader.ask(far) for _ in range(40)]
+    leader.send(buy("1 @ 1", 9_000))
+    leader.perform(leader.take(Append))
+
+    sent = [len(effect.payload) for effect in leader.given(Send)[before:]]
+    assert sum(sent) < 2 * limits.TOLD_BYTES_MAX + 4 * max(sent)
+    leader.run()
+    assert all(leader.answer(number)["more"] for number in numbers)
+
+
+def test_long_answers_that_wait_for_an_append_are_bounded_in_bytes(leader: Harness) -> None:
+    rest(leader, 1_000)
+    leader.send(buy("1 @ 1", 9_000))
+    numbers = [leader.ask(BookQuery(depth=1_000, orders=True)) for _ in range(500)]
+    for _ in range(500):
+        leader.pass_time(ms=1)
+    before = len(leader.given(Send))
+    leader.perform(leader.take(Append))
+
+    sent = [len(effect.payload) for effect in leader.given(Send)[before:]]
+    longest = max(sent)
+    assert sum(sent) < limits.TOLD_WAITING_BYTES_MAX + limits.TOLD_BYTES_MAX + 2 * longest
+    leader.run()
+    assert all(leader.answer(number) is not None for number in numbers)
+
+
+def test_more_wishes_of_operators_than_may_wait_are_busy_at_once(leader: Harness) -> None:
+    """All that wait are executed together, and have to fit a commit."""
+    leader.send(buy("1 @ 100", 1))
+    changes = [SpecificationChange(max_price=f"{1_000 + n}") for n in range(2_000)]
+    numbers = [leader.administer("change", change) for change in changes]
+
+    done, busy = numbers[: limits.WAITING_WISHES_COUNT_MAX], numbers[-1]
+    assert leader.retries(busy) == ["busy"]
+    leader.run()
+    assert {leader.answer(number)["sequence"] for number in done} == {3}
+    assert len(leader.commits()[2].events) == len(done)
+
+
 # --- Time ---------------------------------------------------------------------------------------
 
 
@@ -258,6 +319,45 @@ def _done_and_then_busy(leader: Harness, number: int) -> int:
     assert {receipt.reason for receipt in receipts[done:]} == {"busy"}
     assert len(receipts) == 20
     return done
+
+
+LONGEST_TIMES: Final = f"{LONG_TIMESTAMP}_{10**12 - 1}"
+UNREADABLE: Final = encode({"op": '"' * 80, "order_id": "x" * 80, "command_id": "x" * 80}).decode()
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        encode(
+            Cancel(
+                f"order_{LONGEST_PEER}_{LONGEST_TIMES}",
+                command_id=f"command_{LONGEST_PEER}_{LONGEST_TIMES}",
+            )
+        ).decode(),
+        UNREADABLE,
+    ],
+    ids=["retry", "malformed"],
+)
+def test_reply_has_room_for_the_receipts_of_what_is_not_executed(element: str) -> None:
+    """The harness measures each reply; of the longest ids and decimals a fourth sweep does not
+    leave room for the rest of a batch of 1,000."""
+    leader = a_leader(specification=a_specification(tick_size=SMALLEST, lot_size=SMALLEST))
+    peer, price = LONGEST_PEER, "9.000000000000000001"
+    for first in range(10**12 - 7_000, 10**12 - 1_000, 1_000):
+        orders = [sell(f"{SMALLEST} @ {price}") for _ in range(1_000)]
+        for n, order_of_peer in enumerate(orders):
+            order_of_peer.order_id = f"order_{peer}_{LONG_TIMESTAMP}_{first + n}"
+        leader.send(*orders, peer=peer)
+        leader.run()
+    takers = [encode(buy(f"0.000000000000001 @ {price}", self_trade="allow")).decode()] * 5
+
+    number = leader.send_raw(f"[{','.join(takers + [element] * 995)}]".encode(), peer=peer)
+    leader.run()
+
+    receipts = leader.receipts(number)
+    assert len(receipts) == 1_000
+    assert len(receipts[0].trades) == 1_000
+    assert {str(receipt.reason) for receipt in receipts[-2:]} <= {"busy", "unknown_value"}
 
 
 @pytest.mark.parametrize("field", ["order_id", "side", "quantity", "op", "time_in_force"])

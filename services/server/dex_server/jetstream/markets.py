@@ -1,14 +1,12 @@
 """The directory of markets: their names and first specifications, in a key-value bucket.
 
 Opening is decided by the bucket's leader, so of many at once one wins and all learn what it wrote.
-Watching asks again and again for what is new, which needs no consumer, survives every failure of a
-node, and costs one small request each time.
+What is new is asked for, which needs no consumer, survives every failure of a node, and costs one
+small request each time.
 
 Knows nothing of what a specification says; the log of a market is the truth about it.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Final
 
 from dex_protocol.subjects import MARKETS_BUCKET
@@ -16,9 +14,6 @@ from dex_runtime.messaging import NoReply, NoResponder, Requester
 from dex_runtime.topology import bucket_stream, bucket_subject
 from dex_server.jetstream import api
 from dex_server.replication.ports import LogUnavailable
-
-WATCH_INTERVAL_S: Final = 0.5
-"""Between two looks for new markets: one is opened a few times a year, by an operator who waits."""
 
 _STREAM: Final = bucket_stream(MARKETS_BUCKET)
 _ALL: Final = bucket_subject(MARKETS_BUCKET, ">")
@@ -28,10 +23,10 @@ _BATCH_COUNT: Final = 1_000
 class Directory:
     """The markets that were ever opened."""
 
-    def __init__(self, requester: Requester, *, interval_s: float = WATCH_INTERVAL_S) -> None:
+    def __init__(self, requester: Requester) -> None:
         """Take any connection of a server."""
         self._requester = requester
-        self._interval_s = interval_s
+        self._next_sequence = 1
 
     async def open(self, market: str, specification: bytes) -> bytes:
         """Write a market's first specification, unless it has one.
@@ -63,21 +58,15 @@ class Directory:
             # An operator deleted the key, which leaves a marker in its place.
             last_sequence = found.sequence
 
-    async def watch(self) -> AsyncIterator[tuple[str, bytes]]:
-        """Give each market that exists, and then each new one; without end.
-
-        While the bucket does not answer, nothing is new.
-        """
-        next_sequence = 1
+    async def news(self) -> list[tuple[str, bytes]]:
+        """Give the markets that were not given before; see `ports.Directory`."""
+        news: list[tuple[str, bytes]] = []
         while True:
-            query = {"seq": next_sequence, "batch": _BATCH_COUNT, "next_by_subj": _ALL}
-            try:
-                found = await api.batch(self._requester, _STREAM, query)
-            except LogUnavailable:
-                found = []
-            for message in found:
-                next_sequence = message.sequence + 1
-                if not message.is_deletion:
-                    yield message.subject.rpartition(".")[2], message.payload
+            query = {"seq": self._next_sequence, "batch": _BATCH_COUNT, "next_by_subj": _ALL}
+            found = await api.batch(self._requester, _STREAM, query)
             if not found:
-                await asyncio.sleep(self._interval_s)
+                return news
+            for message in found:
+                self._next_sequence = message.sequence + 1
+                if not message.is_deletion:
+                    news.append((message.subject.rpartition(".")[2], message.payload))

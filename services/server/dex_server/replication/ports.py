@@ -4,7 +4,6 @@ Knows nothing of NATS. `dex_server.jetstream` keeps these contracts on JetStream
 tests/contracts runs against every implementation.
 """
 
-from collections.abc import AsyncIterator
 from typing import Protocol
 
 from msgspec import Struct
@@ -120,8 +119,12 @@ class Directory(Protocol):
         """
         ...
 
-    def watch(self) -> AsyncIterator[tuple[str, bytes]]:
-        """Give each market that exists, and then each new one; without end."""
+    async def news(self) -> list[tuple[str, bytes]]:
+        """Give the markets that this object did not give before: names and specifications.
+
+        Raises:
+            LogUnavailable: no answer; what is new is given the next time.
+        """
         ...
 
 

@@ -289,12 +289,16 @@ class Replica:
         return [Look(name.position.sequence)]
 
     def _check_restored(self, name: SnapshotName, entry: Entry | None) -> list[Effect]:
-        if entry is None or hash_of(entry.payload) != name.position.hash:
-            found = "nothing" if entry is None else "another commit"
-            note = Note(
-                f"snapshot {name.position.sequence} cannot be used: the log has {found} there"
-            )
+        sequence = name.position.sequence
+        if entry is None:
+            # Trimmed, or lost: where the log ends tells.
+            note = Note(f"snapshot {sequence} cannot be used: the log has nothing there")
             return [note, *self._try_snapshot()]
+        if hash_of(entry.payload) != name.position.hash:
+            return self._broken(
+                f"the log has another commit {sequence} than the one that was stored there when"
+                " a snapshot was taken: it has lost commits"
+            )
         self._snapshot_sequence = name.position.sequence
         return [FindEnd()]
 
