@@ -44,23 +44,34 @@ class Recorder:
                     due = self.newest + COMMITS_BETWEEN
                     left -= 1
                     if left == 0:
-                        print("reconnected", self._reconnections, "times", flush=True)
+                        say(f"reconnected {self._reconnections} times")
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="ascii")
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="ascii") if path.exists() else ""
 
 
 async def note_node(exchange: Exchange, path: Path) -> None:
     """Keep the address of the node in a file; without end."""
     while True:
-        path.write_text(exchange.node or "", encoding="ascii")
+        write(path, exchange.node or "")
         await asyncio.sleep(POLL_S)
 
 
 async def named_end(path: Path) -> int:
     """Wait until it is known how far to follow."""
-    while True:
-        text = path.read_text(encoding="ascii") if path.exists() else ""
-        if text:
-            return int(text)
+    while not (text := read(path)):  # noqa: ASYNC110  (a test's program)
         await asyncio.sleep(POLL_S)
+    return int(text)
 
 
 async def main(urls: str, market: str, directory: str, name: str, reconnections: str) -> None:
@@ -86,7 +97,7 @@ async def main(urls: str, market: str, directory: str, name: str, reconnections:
             "digest": replica.digest,
             "divergences": replica.divergences,
         }
-        print(msgspec.json.encode(state).decode(), flush=True)
+        say(msgspec.json.encode(state).decode())
 
 
 if __name__ == "__main__":

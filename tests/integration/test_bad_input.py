@@ -10,10 +10,20 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+import pytest_asyncio
 
 from dex_runtime.messaging import NoResponder
-from tests.integration.programs import Exchange, eventually
-from tests.integration.wire import Wire, command_id, encoded, order_id, raw, wired
+from tests.integration.programs import eventually
+from tests.integration.wire import (
+    Target,
+    Wire,
+    attacked,
+    command_id,
+    encoded,
+    order_id,
+    raw,
+    wired,
+)
 from tests.nats_nodes import connected
 
 HUGE_TEXT: Final = "x" * 100_000
@@ -23,10 +33,17 @@ MISSING: Final = object()
 """Stands for a field that is left out."""
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Target]:
+    """Run an exchange of this module's own."""
+    async with attacked(tmp_path_factory.mktemp("target")) as target:
+        yield target
+
+
 @pytest.fixture
-async def wire(venue: Exchange, market: str) -> AsyncIterator[Wire]:
+async def wire(target: Target, market: str) -> AsyncIterator[Wire]:
     """Connect to a market that is not open yet."""
-    async with wired(venue, market) as wire:
+    async with wired(target, market) as wire:
         yield wire
 
 
@@ -63,8 +80,8 @@ NO_NAMES = ("", "nobody", "BUY", "Submit", HUGE_TEXT, "\x00", "\U0001f600")
 NO_ORDER_IDS = ("", "7", HUGE_TEXT, command_id(7), "order_alice_1", "order_alice_01_1")
 NO_ORDER_IDS += ("order_alice_1_0", "order_alice_-1_1", f"order_alice_{10**14}_1")
 NO_ORDER_IDS += (f"order_alice_1_{10**12}", f"order_{'p' * 33}_1_1", "order__1_1", "order_a.b_1_1")
-NO_COMMAND_IDS = tuple(text.replace("order", "command") for text in NO_ORDER_IDS if text != "")
-NO_COMMAND_IDS += ("", order_id(7), "command_alice_0_1")
+NO_COMMAND_IDS = ("", "7", HUGE_TEXT, order_id(7), "command_alice_0_1", "command_alice_1")
+NO_COMMAND_IDS += ("command_alice_1_0", f"command_alice_{10**14}_1", "command__1_1")
 
 WRONG_VALUES: Final[list[tuple[dict[str, Any], str, tuple[Any, ...], str]]] = [
     # A command, its field, values of it, and why they are refused.
@@ -339,7 +356,7 @@ AMEND_FAULTS: Final[list[tuple[str, dict[str, Any]]]] = [
     ("malformed", {"if_version": 2**63}),
     ("wrong_peer", {"order_id": order_id(1, "nobody")}),
     ("wrong_peer", {"command_id": command_id(1, "nobody")}),
-    ("id_reused", {"command_id": command_id(1)}),
+    ("id_reused", {"command_id": command_id(9)}),
     ("price_off_tick", {"price": "2000.001"}),
     ("quantity_off_lot", {"quantity": "2000.0001"}),
     ("price_out_of_range", {"price": "2000"}),
@@ -376,11 +393,11 @@ async def test_of_several_faults_the_first_of_the_table_is_told(wire: Wire) -> N
     for peer, body in [
         ("alice", base | {"order_id": order_id(1), "price": "20"}),
         ("bob", base | {"side": "sell", "price": "200", "quantity": "900"}),
-        ("full", base),
-        ("full", base),
         ("alice", base | {"order_id": order_id(2)}),
+        ("full", base),
+        ("full", base),
         ("bob", base | {"side": "sell", "quantity": "1"}),
-        ("alice", {"op": "cancel", "order_id": order_id(1), "command_id": command_id(1)}),
+        ("alice", {"op": "cancel", "order_id": order_id(1), "command_id": command_id(9)}),
         ("alice", base | {"order_id": order_id(3), "time_in_force": "ioc"}),
     ]:
         receipt = await wire.send(body, peer=peer)
@@ -565,7 +582,7 @@ async def test_change_with_a_wrong_value_changes_nothing(opened: Wire) -> None:
 
 
 async def test_market_is_opened_with_its_first_specification_for_good(
-    venue: Exchange, wire: Wire
+    target: Target, wire: Wire
 ) -> None:
     """The same one, written otherwise, is the same; another is refused; the bucket has the first,
     whatever became of it."""
@@ -582,21 +599,13 @@ async def test_market_is_opened_with_its_first_specification_for_good(
     assert (await wire.open(max_price="1000.5"))["sequence"] == 2
     assert (await wire.open(max_price="7", max_open_orders=3))["reason"] == "malformed"
 
-    async with connected(venue.nodes) as client:
+    async with connected(target.exchange.nodes) as client:
         bucket = await client.jetstream().key_value("DEX-MARKETS")
         written = (await bucket.get(wire.market)).value
     assert msgspec.json.decode(written or b"") == wire.specification(max_price="1000.5")
     status = await wire.ask("status")
     assert status["specification"] == wire.specification(max_price="7", max_open_orders=3)
     await wire.followed()
-
-
-STATES: Final[list[tuple[str, dict[str, dict[str, str | None]]]]] = [
-    # A state, and what each wish is answered in it: a reason, or None for done.
-    ("trading", {"change": {}, "resume": {}}),
-    ("halted", {"change": {}, "halt": {}}),
-    ("closed", {"close": {}}),
-]
 
 
 async def test_every_wish_in_every_state_is_answered_and_stands_in_the_log(wire: Wire) -> None:
@@ -672,10 +681,10 @@ async def test_wishes_that_come_at_once_are_done_or_told_to_come_again(opened: W
 
 
 async def test_entry_of_the_directory_that_is_none_is_passed_over(
-    venue: Exchange, wire: Wire
+    target: Target, wire: Wire
 ) -> None:
     """Whoever put it there: the server lives, and holds every market but that one."""
-    async with connected(venue.nodes) as client:
+    async with connected(target.exchange.nodes) as client:
         bucket = await client.jetstream().key_value("DEX-MARKETS")
         other = wire.specification(market="OTHER-NAME")
         for index, value in enumerate((b"", b"{", b"\xff", b"{}", encoded(other))):
@@ -692,13 +701,16 @@ async def test_entry_of_the_directory_that_is_none_is_passed_over(
 
 
 async def test_subjects_and_headers_that_cannot_be_read_keep_nobody_from_being_served(
-    venue: Exchange, opened: Wire
+    target: Target, opened: Wire
 ) -> None:
     """No message that a node takes may end or hold up the reading of a server's connection."""
-    lost_before = venue.printed.count("is lost")
+    lost_before = target.server.printed.count("is lost")
     market = opened.market.encode()
     subjects = (
-        *(b"dex.orders.%b.%b" % (market, peer) for peer in (b"\xff", b"a\x0bb", b"a\x0c1", b"\x00")),
+        *(
+            b"dex.orders.%b.%b" % (market, peer)
+            for peer in (b"\xff", b"a\x0bb", b"a\x0c1", b"\x00")
+        ),
         *(b"dex.query.%b.status.%b" % (market, peer) for peer in (b"\xff", b"a\x0b7", b"\xc3")),
         *(b"dex.query.\xfe\x0b3.status.alice", b"dex.query.x.\xff.alice"),
         *(b"dex.admin.%b.%b" % (market, what) for what in (b"\xff", b"halt\x0b1")),
@@ -715,22 +727,24 @@ async def test_subjects_and_headers_that_cannot_be_read_keep_nobody_from_being_s
         b"dex.admin.%b.burn" % market,
     ]
     lines = [b"PUB %b 2\r\n{}\r\n" % subject for subject in subjects]
-    lines += [b"PUB %b %b 2\r\n{}\r\n" % (subject, reply) for subject in served for reply in replies]
+    lines += [
+        b"PUB %b %b 2\r\n{}\r\n" % (subject, reply) for subject in served for reply in replies
+    ]
     lines += [
         b"HPUB %b %d %d\r\n%b{}\r\n" % (subject, len(header), len(header) + 2, header)
         for subject in served
         for header in headers
     ]
     for line in lines:
-        await raw(venue, line)
+        await raw(target, line)
         assert (await opened.ask("status"))["state"] == "trading", line
         assert (await opened.send(b"{"))["reason"] == "malformed", line
 
-    assert venue.printed.count("is lost") == lost_before
+    assert target.server.printed.count("is lost") == lost_before
 
 
 async def test_answer_goes_to_no_subject_that_servers_have_rights_on(
-    venue: Exchange, opened: Wire
+    target: Target, opened: Wire
 ) -> None:
     """Who asks chooses where the answer goes: into a log it would be a commit that nobody can
     follow, to JetStream an order to purge it, to another server a request in somebody's name."""
@@ -743,7 +757,7 @@ async def test_answer_goes_to_no_subject_that_servers_have_rights_on(
         *(f"$KV.DEX-MARKETS.{name}", f"$KV.DEX-MARKETS.{name}-2", f"$O.DEX-SNAPSHOTS.M.{name}"),
     )
     seen: list[str] = []
-    async with connected(venue.nodes) as client:
+    async with connected(target.exchange.nodes) as client:
 
         async def note(message: Any) -> None:
             if message.subject not in asked:
@@ -776,8 +790,8 @@ async def test_answer_goes_to_no_subject_that_servers_have_rights_on(
     assert await opened.state() == before
 
 
-async def test_command_without_a_reply_subject_is_executed(venue: Exchange, opened: Wire) -> None:
-    async with connected(venue.nodes) as client:
+async def test_command_without_a_reply_subject_is_executed(target: Target, opened: Wire) -> None:
+    async with connected(target.exchange.nodes) as client:
         await client.publish(
             f"dex.orders.{opened.market}.alice", encoded(LIMIT | {"order_id": order_id(2)})
         )

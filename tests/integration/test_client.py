@@ -33,6 +33,7 @@ from dex_protocol.events import Accepted, Trade
 from dex_protocol.queries import StatusReply
 from dex_protocol.receipts import Receipt
 from tests.integration import programs
+from tests.integration.follower import read
 from tests.integration.programs import PATIENCE_S, Program, eventually
 from tests.nats_nodes import Nodes, running
 
@@ -189,9 +190,12 @@ async def test_followers_miss_nothing_through_reconnections_a_stop_and_a_killed_
     hurt.send(signal.SIGSTOP)
     await asyncio.sleep(5)
     hurt.send(signal.SIGCONT)
-    node = await node_of(directory / "hurt.node")
-    await venue.nodes.kill(venue.nodes.urls.index(node))
     async with connect(venue.urls, peer="watcher") as exchange:
+        went_on_at = (await status_of(exchange, traded)).sequence
+        await written(directory / "hurt.commits", went_on_at)
+        node = await node_of(directory / "hurt.node")
+        await venue.nodes.kill(venue.nodes.urls.index(node))
+        assert await node_of(directory / "hurt.node", other_than=node) in venue.nodes.urls
         killed_at = (await status_of(exchange, traded)).sequence
         await reaches(exchange, traded, killed_at + 50)
         load.program.send(signal.SIGINT)
@@ -212,11 +216,42 @@ async def test_followers_miss_nothing_through_reconnections_a_stop_and_a_killed_
         assert state == {"sequence": end.sequence, "digest": end.digest, "divergences": 0}
 
 
-async def node_of(path: Path) -> str:
+async def node_of(path: Path, *, other_than: str = "") -> str:
     async def look() -> str | None:
-        return path.read_text() or None
+        address = read(path)
+        return address if address not in ("", other_than) else None
 
     return await eventually(look, what=f"an address in {path}")
+
+
+async def written(path: Path, sequence: int) -> None:
+    async def look() -> bool | None:
+        return True if f"\n{sequence} " in read(path) else None
+
+    await eventually(look, what=f"commit {sequence} in {path}")
+
+
+async def test_forced_reconnection_goes_to_another_node_of_those_that_are_known(
+    venue: Venue, traded: str
+) -> None:
+    # The others are learned of from the first one.
+    async with asyncio.timeout(PATIENCE_S), connect(venue.nodes.urls[0], peer="alice") as exchange:
+        assert exchange.node == venue.nodes.urls[0]
+        for _ in range(10):
+            before = exchange.node
+            assert await exchange.reconnect()
+            # Not while it is under way.
+            assert not await exchange.reconnect()
+            receipt = await exchange.submit(traded, side="buy", quantity=1, price=1)
+
+            assert receipt.status == "new"
+            assert exchange.node in venue.nodes.urls
+            assert exchange.node != before
+
+
+async def test_only_node_there_is_is_not_left(tmp_path: Path) -> None:
+    async with running(tmp_path) as node, connect(node.urls, peer="alice") as exchange:
+        assert not await exchange.reconnect()
 
 
 async def test_two_connections_show_the_same_commits_in_the_same_order(

@@ -7,6 +7,7 @@ first commit to its last with the engine, which checks sequence, chain, time and
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +17,8 @@ from dex_protocol.events import Commit
 from dex_runtime import connection
 from dex_runtime.connection import ConnectionOptions
 from dex_runtime.messaging import Requester
-from tests.integration.programs import PATIENCE_S, Exchange
+from tests.integration.programs import PATIENCE_S, Exchange, Program, exchange
+from tests.nats_nodes import running
 
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
 COMMIT_BYTES_MAX: Final = 512 * 1024
@@ -36,6 +38,29 @@ def command_id(number: int, peer: str = "alice") -> str:
 def encoded(body: Any) -> bytes:
     """Give bytes as they are, and anything else as JSON."""
     return body if isinstance(body, bytes) else msgspec.json.encode(body)
+
+
+class Target(msgspec.Struct):
+    """An exchange to be treated badly: a node, and a server that must live to the end."""
+
+    exchange: Exchange
+    server: Program
+
+
+@asynccontextmanager
+async def attacked(directory: Path, *options: str) -> AsyncIterator[Target]:
+    """Run an exchange for as long as the block lasts; its server must end well."""
+    async with (
+        running(directory / "node") as nodes,
+        exchange(nodes, directory) as made,
+    ):
+        server = made.server(*options)
+        await server.prints("serving")
+        yield Target(made, server)
+
+        assert server.is_running, server.printed
+        assert await server.terminated() == 0, server.printed
+        assert "Traceback" not in server.printed, server.printed
 
 
 class Wire:
@@ -104,20 +129,19 @@ class Wire:
 
 
 @asynccontextmanager
-async def wired(exchange: Exchange, market: str) -> AsyncIterator[Wire]:
+async def wired(target: Target, market: str) -> AsyncIterator[Wire]:
     """Connect for as long as the block lasts; the market is not opened."""
-    client = await connection.connect(
-        ConnectionOptions(servers=exchange.nodes.urls, name="attacker")
-    )
+    urls = target.exchange.nodes.urls
+    client = await connection.connect(ConnectionOptions(servers=urls, name="attacker"))
     try:
         yield Wire(await Requester.start(client), market)
     finally:
         await connection.close(client)
 
 
-async def raw(exchange: Exchange, *lines: bytes) -> None:
+async def raw(target: Target, *lines: bytes) -> None:
     """Speak NATS' protocol by hand, since no library sends all that a node takes."""
-    port = int(exchange.nodes.urls[0].rpartition(":")[2])
+    port = int(target.exchange.nodes.urls[0].rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(PATIENCE_S):

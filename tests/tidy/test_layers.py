@@ -53,6 +53,9 @@ PURE = ("dex_protocol", "dex_engine", "dex_server.replication")
 """Synchronous and deterministic: data in, data out."""
 
 PURE_BUT_FOR_STATISTICS = (
+    "dex_client.chain",
+    "dex_client.decimals",
+    "dex_client.ids",
     "dex_client.retry",
     "dex_client.load.profile",
     "dex_client.load.record",

@@ -33,8 +33,10 @@ class Admin:
             self._markets.spawn(incoming.reply_to.send(encode(read)))
         elif isinstance(read, OpenRequest):
             self._markets.spawn(self._open(market, read, incoming))
+        elif (driver := self._markets.drivers.get(market)) is not None:
+            driver.administer(read)
         else:
-            self._markets.spawn(self._administer(market, read))
+            self._markets.spawn(self._find_and_administer(market, read))
 
     def _read(
         self, market: str, what: str, incoming: Incoming
@@ -53,7 +55,7 @@ class Admin:
         named: What = what  # type: ignore[assignment]  # a key of REQUESTS is a What
         return Administered(named, change, incoming.reply_to)
 
-    async def _administer(self, market: str, wish: Administered) -> None:
+    async def _find_and_administer(self, market: str, wish: Administered) -> None:
         try:
             driver = await self._markets.find(market)
         except LogUnavailable as unavailable:

@@ -71,9 +71,10 @@ class Markets:
         self._ports = ports
         self._tasks = tasks
         self._adding = asyncio.Lock()
-        # One look into the directory at a time, and when the newest one began.
+        # One look into the directory at a time, and when the newest ones began.
         self._looking = asyncio.Lock()
         self._looked_at = 0
+        self._failed_at = 0
         # Markets of the directory whose logs were out of reach so far; those it was said of.
         self._unheld: dict[str, bytes] = {}
         self._waited_for: set[str] = set()
@@ -118,11 +119,19 @@ class Markets:
     async def _look(self) -> None:
         asked_at = monotonic_us()
         async with self._looking:
-            # Of many that ask at once, one looks; its look is fresh enough for all.
+            # Of many that ask at once, one looks; its look is fresh enough for all, and so is its
+            # failure.
             if asked_at < self._looked_at:
                 return
+            if asked_at < self._failed_at:
+                raise LogUnavailable("the directory is out of reach")
             begun_at = monotonic_us()
-            for market, specification in await self.directory.news():
+            try:
+                news = await self.directory.news()
+            except LogUnavailable:
+                self._failed_at = begun_at
+                raise
+            for market, specification in news:
                 wrong = _what_is_wrong(market, specification)
                 if wrong is None:
                     self._unheld[market] = specification

@@ -388,11 +388,22 @@ async def test_iterator_begins_where_it_is_told_to() -> None:
         assert await next_ones(events, 10) == list(range(3, 13))
 
 
-async def test_commit_stored_while_it_begins_is_not_missed() -> None:
+async def test_commit_stored_while_it_begins_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(following, "SILENCE_S", LONG_S * 10)
     venue = Venue()
-    venue.before = lambda what: venue.trade()
+    whole = venue.request
 
-    assert await next_ones(venue.events(2), 1) == [2]
+    async def traded_after(subject: str, payload: bytes, *, timeout_s: float) -> bytes:
+        reply = await whole(subject, payload, timeout_s=timeout_s)
+        if venue.market.sequence == 1:
+            venue.trade()
+        return reply
+
+    venue.request = traded_after  # type: ignore[method-assign]
+
+    assert await next_ones(venue.events(), 1) == [2]
 
 
 async def test_gap_is_read_from_the_log() -> None:
@@ -433,7 +444,8 @@ async def test_pages_are_read_one_after_the_other() -> None:
     assert venue.queries.asked.count("log") == 7
 
 
-async def test_what_finds_no_room_is_read_from_the_log() -> None:
+async def test_what_finds_no_room_is_read_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "SILENCE_S", LONG_S * 10)
     venue = Venue()
     async with venue.events() as events:
         assert events._chain is not None

@@ -61,12 +61,15 @@ class Directory:
     async def news(self) -> list[tuple[str, bytes]]:
         """Give the markets that were not given before; see `ports.Directory`."""
         news: list[tuple[str, bytes]] = []
+        next_sequence = self._next_sequence
         while True:
-            query = {"seq": self._next_sequence, "batch": _BATCH_COUNT, "next_by_subj": _ALL}
+            query = {"seq": next_sequence, "batch": _BATCH_COUNT, "next_by_subj": _ALL}
             found = await api.batch(self._requester, _STREAM, query)
             if not found:
+                # Only now: what was found before a request that fails is news the next time.
+                self._next_sequence = next_sequence
                 return news
             for message in found:
-                self._next_sequence = message.sequence + 1
+                next_sequence = message.sequence + 1
                 if not message.is_deletion:
                     news.append((message.subject.rpartition(".")[2], message.payload))
