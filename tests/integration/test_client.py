@@ -171,7 +171,7 @@ async def test_bot_of_the_guide_trades_on_through_a_killed_node_and_a_killed_ser
 async def test_followers_miss_nothing_through_reconnections_a_stop_and_a_killed_node(
     venue: Venue, traded: str
 ) -> None:
-    """Every commit once, in order, the same in two processes; the books are the market's (G7)."""
+    """Every commit once, in order, the same in two processes; the books are the market's."""
     directory = venue.directory / traded
     directory.mkdir()
     load = venue.exchange.load(

@@ -6,23 +6,25 @@ contradicted; 2 when it could not even begin.
 """
 
 import asyncio
-import math
 import selectors
 import signal
 from pathlib import Path
 from typing import Final
 
 import click
+from click.core import ParameterSource
 
+from dex_client.commands.book import book, trades
+from dex_client.commands.markets import markets as market_commands
+from dex_client.commands.options import DEFAULT_NATS, CannotRun, above_0, market_name, nats_servers
+from dex_client.commands.orders import amend, buy, cancel, cancel_all, order, orders, sell
+from dex_client.commands.tail import tail
 from dex_client.errors import ExchangeError
 from dex_client.load.options import Load
 from dex_client.load.report import Report, to_json, to_text
 from dex_client.load.screen import INTERVAL_S, Screen
 from dex_client.load.session import CannotBegin, Session
-from dex_protocol.ids import is_market
 from dex_protocol.limits import BATCH_COUNT_MAX
-
-DEFAULT_NATS: Final = "nats://127.0.0.1:4222"
 
 IN_FLIGHT_MAX: Final = 4_096
 """Requests under way: each has a task, and more would wait in the servers anyway."""
@@ -30,7 +32,15 @@ IN_FLIGHT_MAX: Final = 4_096
 PEERS_MAX: Final = 500
 """Peers of one process: each has a connection, and select() takes 1,024 of them."""
 
-HELP: Final = """Send a load of orders to an exchange, report, and check what was answered.
+HELP: Final = """Trade on an exchange by the commands below; `dex-client buy --help` explains one.
+
+\b
+Example: buy 0.5 at 101.25 or less
+  dex-client buy 0.5 --price 101.25
+
+Without a command it is the load generator: it sends a load of orders, reports, and checks what
+was answered. All options here but --nats are the load generator's; a command's options stand
+after its name.
 
 \b
 Example: ten thousand orders by three peers to two markets, the report as JSON too
@@ -41,36 +51,15 @@ has to be there exactly once, no refused one accepted, quantities conserved, and
 the events alone has to be the market's.
 
 Exit codes: 0; 1 when an order has no outcome, or anything contradicts a receipt; 2 when nobody
-can be reached or no server has the market.
+can be reached or no server has the market. Of commands: 0; 1 when the answer is no, or not known;
+2 for what cannot be asked, or when nobody answers.
 """
 
 
-class CannotRun(click.ClickException):
-    """It could not begin: one sentence that says what to do."""
-
-    exit_code = 2
-
-
-def _servers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    servers = tuple(url.strip() for value in values for url in value.split(",") if url.strip())
-    if not servers:
-        raise click.BadParameter(f"expected an address such as {DEFAULT_NATS}, found none")
-    return servers
-
-
-def _markets(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        if not is_market(name):
-            raise click.BadParameter(
-                f"expected 1 to 24 letters, digits and dashes, such as BTC-USD, found {name!r}"
-            )
-    return tuple(dict.fromkeys(names))
-
-
-def _above_0(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not 0 < value < math.inf:
-        raise click.BadParameter(f"expected a number above 0, found {value:g}")
-    return value
+def _markets(
+    context: click.Context, parameter: click.Parameter, names: tuple[str, ...]
+) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(market_name(context, parameter, name) for name in names))
 
 
 def _json_file(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
@@ -88,7 +77,7 @@ def _json_file(_: click.Context, __: click.Parameter, path: str | None) -> str |
     multiple=True,
     default=(DEFAULT_NATS,),
     envvar=("DEX_NATS", "NATS_URL"),
-    callback=_servers,
+    callback=nats_servers,
     metavar="URL",
     show_default=True,
     show_envvar=True,
@@ -119,7 +108,7 @@ def _json_file(_: click.Context, __: click.Parameter, path: str | None) -> str |
     "--rate",
     type=float,
     default=None,
-    callback=_above_0,
+    callback=above_0,
     help="Orders per second, by the clock; latency then counts from when an order should have "
     "been sent.  [default: as fast as answers come]",
 )
@@ -162,7 +151,7 @@ def _json_file(_: click.Context, __: click.Parameter, path: str | None) -> str |
     "deadline_s",
     type=float,
     default=30.0,
-    callback=_above_0,
+    callback=above_0,
     show_default=True,
     metavar="SECONDS",
     help="How long an order is sent again before it is given up.",
@@ -185,6 +174,7 @@ def main(
 ) -> None:
     """Run the load generator, unless a subcommand was named."""
     if context.invoked_subcommand is not None:
+        _refuse_options_of_the_load(context, context.invoked_subcommand)
         return
     load = Load(
         orders=orders,
@@ -210,6 +200,18 @@ def main(
             raise click.ClickException(str(error)) from error
     _print(report, json_file)
     context.exit(0 if report.is_good else 1)
+
+
+def _refuse_options_of_the_load(context: click.Context, subcommand: str) -> None:
+    # A command would not see them: an order would go to another market than was asked for.
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name != "servers":
+            raise click.UsageError(
+                f"{parameter.opts[0]} stands before {subcommand}, where it is the load "
+                f"generator's: a command's own options stand after its name."
+            )
 
 
 async def _run(session: Session, screen: Screen) -> Report:
@@ -239,3 +241,11 @@ def _print(report: Report, json_file: str | None) -> None:
     if json_file is not None:
         with click.open_file(json_file, "wb") as file:
             file.write(to_json(report))
+
+
+for command in (
+    *(buy, sell, cancel, amend, cancel_all),
+    *(order, orders, book, trades, tail),
+    market_commands,
+):
+    main.add_command(command)

@@ -10,7 +10,7 @@ Knows nothing of how that is done: `sending`, `queries`, `events`, `replica` and
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
-from typing import Final, Literal, TypeVar, overload
+from typing import Final, Literal, TypeAlias, TypeVar, overload
 
 from msgspec import UNSET, UnsetType, structs
 
@@ -62,8 +62,11 @@ longer."""
 
 R = TypeVar("R", bound=Reply)
 
-MinSequence = int | UnsetType
+MinSequence: TypeAlias = int | UnsetType
 """A commit that an answer must know of: a receipt's `sequence`, as it stands."""
+
+OrderId: TypeAlias = str | UnsetType
+"""An order's id: a receipt's `order_id`, as it stands."""
 
 
 class Exchange:
@@ -88,7 +91,8 @@ class Exchange:
         self._link = link
         self._policy = policy
         self._random = random
-        self._sender = Sender(link, peer, random=random)
+        self._known: set[str] = set()
+        self._sender = Sender(link, peer, random=random, known=self._known)
 
     # --- Commands -------------------------------------------------------------------------------
 
@@ -147,7 +151,7 @@ class Exchange:
     async def cancel(
         self,
         market: str,
-        order_id: str,
+        order_id: OrderId,
         *,
         if_version: int | None = None,
         deadline_s: float | None = None,
@@ -160,13 +164,13 @@ class Exchange:
             if_version: Refuse if it has another version by now.
             deadline_s: As for `submit`.
         """
-        command = Cancel(order_id=order_id, if_version=_or_unset(if_version))
+        command = Cancel(order_id=_given(order_id), if_version=_or_unset(if_version))
         return await self._command(market, command, deadline_s)
 
     async def amend(
         self,
         market: str,
-        order_id: str,
+        order_id: OrderId,
         *,
         price: Number | None = None,
         quantity: Number | None = None,
@@ -178,7 +182,7 @@ class Exchange:
         Only lowering the quantity keeps its place in the queue.
         """
         command = Amend(
-            order_id=order_id,
+            order_id=_given(order_id),
             price=UNSET if price is None else decimal_text("price", price),
             quantity=UNSET if quantity is None else decimal_text("quantity", quantity),
             if_version=_or_unset(if_version),
@@ -306,7 +310,7 @@ class Exchange:
     async def order(
         self,
         market: str,
-        order_id: str,
+        order_id: OrderId,
         *,
         min_sequence: MinSequence = 0,
         deadline_s: float | None = None,
@@ -315,7 +319,7 @@ class Exchange:
 
         NB: this settles nothing: a copy of the order may still be under way. `settle` does.
         """
-        query = OrderQuery(order_id=order_id, min_sequence=_known(min_sequence))
+        query = OrderQuery(order_id=_given(order_id), min_sequence=_known(min_sequence))
         return await self._ask(market, query, OrderReply, deadline_s)
 
     async def orders(
@@ -428,8 +432,13 @@ class Exchange:
         return structs.replace(self._policy, deadline_s=deadline_s)
 
     def _queries(self, deadline_s: float | None) -> Queries:
-        policy = self._within(deadline_s)
-        return Queries(self._link, self.peer, policy=policy, random=self._random)
+        return Queries(
+            self._link,
+            self.peer,
+            policy=self._within(deadline_s),
+            random=self._random,
+            known=self._known,
+        )
 
     async def _ask(
         self, market: str, query: Query, reply: type[R], deadline_s: float | None
@@ -496,9 +505,7 @@ async def connect(
         first_connection_timeout_s=first_connection_timeout_s,
     )
     async with linked(options) as link:
-        yield Exchange(
-            link, peer, policy=policy or Policy(deadline_s=deadline_s), random=Random()
-        )
+        yield Exchange(link, peer, policy=policy or Policy(deadline_s=deadline_s), random=Random())
 
 
 T = TypeVar("T")
@@ -513,12 +520,16 @@ def _known(sequence: MinSequence) -> int:
     return 0 if sequence is UNSET else sequence
 
 
+def _given(order_id: OrderId) -> str:
+    if order_id is UNSET:
+        raise ValueError("expected an order's id, found that of a receipt which has none")
+    return order_id
+
+
 def _checked(market: str) -> str:
     # It becomes a part of a subject, where a dot or a blank would mean something else.
     if not is_market(market):
-        raise ValueError(
-            f"expected market as 1 to 24 letters, digits and dashes, found {market!r}"
-        )
+        raise ValueError(f"expected market as 1 to 24 letters, digits and dashes, found {market!r}")
     return market
 
 

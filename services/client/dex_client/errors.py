@@ -6,6 +6,7 @@ Exception
     │   ├── Unreachable     no NATS server lets us in
     │   └── BookUnavailable a replica is being rebuilt, or has ended
     ├── OutcomeUnknown      it may have happened: ask again with the same id, and only with that
+    ├── NotConfirmed        an operator's wish may have been done: do it again, which is harmless
     ├── UnknownMarket       there is nothing to follow
     ├── LogTrimmed          what should be followed is not in the log any more
     └── ProtocolMismatch    the other side speaks something else: do not go on
@@ -92,6 +93,15 @@ class OutcomeUnknown(ExchangeError):
             for command, receipt in zip(self.commands, self.receipts, strict=True)
             if receipt is None
         ]
+
+
+class NotConfirmed(ExchangeError):
+    """An operator's request may or may not have been carried out; doing it again is harmless."""
+
+    def __init__(self, what: str, *, deadline_s: float) -> None:
+        super().__init__(f"expected an answer to {what} within {deadline_s:g} s, found none")
+        self.what = what
+        self.deadline_s = deadline_s
 
 
 class UnknownMarket(ExchangeError):

@@ -12,18 +12,11 @@ from typing import Final, Self
 from weakref import ref
 
 from dex_client.chain import Chain, StoredCommit
-from dex_client.errors import (
-    LogTrimmed,
-    ProtocolMismatch,
-    Unavailable,
-    UnknownMarket,
-    Unreachable,
-)
+from dex_client.errors import LogTrimmed, Unavailable, Unreachable
 from dex_client.link import Link
-from dex_client.queries import Queries
+from dex_client.queries import Queries, unexpected
 from dex_protocol import limits, subjects
-from dex_protocol.queries import LogQuery, LogReply, StatusReply
-from dex_protocol.reasons import Reason
+from dex_protocol.queries import LogQuery, LogReply
 from dex_protocol.receipts import Receipt
 from dex_runtime.listening import Listener
 from dex_runtime.messaging import NoResponder
@@ -69,8 +62,6 @@ class Events:
         self._later = later
         self._from_sequence = from_sequence
         self._chain: Chain | None = None
-        # What is heard before it is known where to begin.
-        self._early: list[bytes] = []
         self._listener: Listener | None = None
         self._wake = asyncio.Event()
         self._must_ask = False
@@ -151,13 +142,10 @@ class Events:
             await self._start_listening()
             status = await self._first.status(self.market)
             if isinstance(status, Receipt):
-                raise _refused(self.market, status)
+                raise unexpected("status", self.market, status)
             start = self._from_sequence
             chain = Chain(self.market, status.sequence + 1 if start is None else start)
             chain.tell(status.sequence)
-            for payload in self._early:
-                chain.hear(payload)
-            self._early.clear()
             self._chain = chain
             self._put_off_asking()
         return self._chain
@@ -180,11 +168,11 @@ class Events:
             raise Unavailable(f"the events of {self.market}", deadline_s=0) from error
 
     def _hear(self, payload: bytes) -> bool:
-        if self._chain is not None:
+        if self._chain is None:
+            # It is not known yet where to begin, so it is asked once more how far the log goes.
+            self._must_ask = True
+        else:
             self._chain.hear(payload)
-        elif len(self._early) < limits.PAGE_COUNT_MAX:
-            # Beyond that it is a gap, and read from the log.
-            self._early.append(payload)
         self._wake.set()
         return not self._is_closed
 
@@ -215,12 +203,10 @@ class Events:
             self._say(str(error))
             self._put_off_asking()
             return
-        if isinstance(status, StatusReply):
-            chain.tell(status.sequence)
-            self._is_told = False
-        else:
-            # Whatever a server that has just come says: there was such a market.
-            self._say(f"{status.reason}: {status.message}")
+        if isinstance(status, Receipt):
+            raise unexpected("status", self.market, status)
+        chain.tell(status.sequence)
+        self._is_told = False
         self._put_off_asking()
 
     async def _fetch(self, chain: Chain) -> None:
@@ -237,10 +223,7 @@ class Events:
             self._distrust(chain)
             return
         if isinstance(page, Receipt):
-            self._say(f"{page.reason}: {page.message}")
-            self._distrust(chain)
-            await asyncio.sleep(SILENCE_S)
-            return
+            raise unexpected("log", self.market, page)
         if page.first_sequence > chain.next_sequence:
             raise LogTrimmed(
                 self.market,
@@ -262,11 +245,3 @@ class Events:
         if not self._is_told:
             _log.warning("following %s: waiting for an answer: %s", self.market, text)
             self._is_told = True
-
-
-def _refused(market: str, receipt: Receipt) -> UnknownMarket | ProtocolMismatch:
-    if receipt.reason == Reason.unknown_market.name:
-        return UnknownMarket(market)
-    return ProtocolMismatch(
-        f"the status of {market}", expected="an answer", found=str(receipt.reason)
-    )

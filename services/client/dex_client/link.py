@@ -135,9 +135,7 @@ class Link:
                 on_error=_say,
             )
         except CannotConnect as error:
-            raise Unreachable(
-                str(error), deadline_s=options.first_connection_timeout_s
-            ) from error
+            raise Unreachable(str(error), deadline_s=options.first_connection_timeout_s) from error
         self._requester = await Requester.start(self._client)
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from random import Random
 from typing import Final, Protocol, TypeVar
 
-from dex_client.errors import ProtocolMismatch, Unavailable
+from dex_client.errors import ExchangeError, ProtocolMismatch, Unavailable, UnknownMarket
 from dex_client.retry import Answer, Policy, Sending
 from dex_protocol import subjects
 from dex_protocol.codec import UNREADABLE, decode_reply, encode, hash_of
@@ -26,7 +26,7 @@ from dex_protocol.queries import (
     StatusQuery,
     StatusReply,
 )
-from dex_protocol.reasons import RetryReason
+from dex_protocol.reasons import Reason, RetryReason
 from dex_protocol.receipts import Receipt
 from dex_runtime.messaging import NoReply, NoResponder
 
@@ -47,12 +47,30 @@ class Channel(Protocol):
 class Queries:
     """Asks in the name of one peer."""
 
-    def __init__(self, requester: Channel, peer: str, *, policy: Policy, random: Random) -> None:
-        """Ask over a connection, as patiently as the policy says."""
+    def __init__(
+        self,
+        requester: Channel,
+        peer: str,
+        *,
+        policy: Policy,
+        random: Random,
+        known: set[str] | None = None,
+    ) -> None:
+        """Ask over a connection.
+
+        Args:
+            requester: Where requests go.
+            peer: In whose name.
+            policy: How patiently.
+            random: Spreads the pauses.
+            known: Markets that were answered for before, kept up here and shared with others. Such
+                a market is there for good, so a server that does not know it has just come.
+        """
         self._requester = requester
         self._peer = peer
         self._policy = policy
         self._random = random
+        self._known = set() if known is None else known
 
     async def ask(self, market: str, query: Query, reply: type[R]) -> R | Receipt:
         """Ask until there is an answer.
@@ -79,7 +97,10 @@ class Queries:
                 outcome = "silence"
             else:
                 answered = _read(answer, what, reply)
-                if not _is_retry(answered):
+                if not isinstance(answered, Receipt):
+                    self._known.add(market)
+                    return answered
+                if not _is_retry(answered) and not self._is_premature(market, answered):
                     return answered
                 outcome = "retry"
             pause = sending.answered(outcome, now=time.monotonic())
@@ -88,6 +109,9 @@ class Queries:
                     f"an answer to {what} of {market}", deadline_s=self._policy.deadline_s
                 )
             await asyncio.sleep(pause)
+
+    def _is_premature(self, market: str, refusal: Receipt) -> bool:
+        return refusal.reason == Reason.unknown_market.name and market in self._known
 
     async def status(self, market: str, *, min_sequence: int = 0) -> StatusReply | Receipt:
         """Ask how a market stands, once it stands at least there."""
@@ -98,6 +122,9 @@ class Queries:
 
         Returns:
             Canonical JSON; None when there is no snapshot yet.
+
+        Raises:
+            UnknownMarket: there is no such market.
         """
         while True:
             first = await self.ask(market, SnapshotQuery(), SnapshotReply)
@@ -117,7 +144,7 @@ class Queries:
         if isinstance(reply, Receipt):
             if reply.reason == RetryReason.snapshot_gone.name:
                 return None
-            raise _unexpected("snapshot", reply)
+            raise unexpected("snapshot", market, reply)
         return parts
 
     async def log(
@@ -133,7 +160,7 @@ class Queries:
             query = LogQuery(from_sequence=sequence, min_sequence=to_sequence)
             page = await self.ask(market, query, LogReply)
             if isinstance(page, Receipt):
-                raise _unexpected("log", page)
+                raise unexpected("log", market, page)
             if not page.commits:
                 return
             sequence = max(sequence, page.first_sequence)
@@ -157,16 +184,15 @@ def _read(payload: bytes, what: str, reply: type[R]) -> R | Receipt:
             ) from error
 
 
-def _is_retry(answered: Reply | Receipt) -> bool:
-    return (
-        isinstance(answered, Receipt)
-        and answered.status == "retry"
-        and answered.reason != RetryReason.snapshot_gone.name
-    )
+def _is_retry(refusal: Receipt) -> bool:
+    return refusal.status == "retry" and refusal.reason != RetryReason.snapshot_gone.name
 
 
-def _unexpected(what: str, receipt: Receipt) -> ProtocolMismatch:
-    found = receipt.reason if isinstance(receipt.reason, str) else receipt.status
+def unexpected(what: str, market: str, refusal: Receipt) -> ExchangeError:
+    """Give the error for a refusal where there should have been an answer."""
+    if refusal.reason == Reason.unknown_market.name:
+        return UnknownMarket(market)
+    found = refusal.reason if isinstance(refusal.reason, str) else refusal.status
     return ProtocolMismatch(f"the reply to {what}", expected="an answer", found=found)
 
 

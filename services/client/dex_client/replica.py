@@ -30,7 +30,7 @@ from dex_client.errors import (
     Unreachable,
 )
 from dex_client.events import Events
-from dex_client.queries import Queries
+from dex_client.queries import Queries, unexpected
 from dex_engine import Diverged, InvariantViolated, Market
 from dex_engine.book import BookSide
 from dex_engine.order import Order
@@ -168,6 +168,7 @@ class Replica:
         # Owned here and ended in __aexit__. NB: not a TaskGroup, which would wrap whatever the
         # caller raises inside the block.
         self._task = asyncio.create_task(self._keep_up())
+        self._task.add_done_callback(self._ended)
         return self
 
     async def __aexit__(
@@ -179,10 +180,12 @@ class Replica:
         """Stop keeping it up; who waits for a commit is told so."""
         assert self._task is not None
         self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
-        self._fail(BookUnavailable(self.name, because="the replica was closed"))
-        await self._abandon()
+        try:
+            with suppress(asyncio.CancelledError):
+                await self._task
+        finally:
+            self._fail(BookUnavailable(self.name, because="the replica was closed"))
+            await self._abandon()
 
     # --- Reading --------------------------------------------------------------------------------
 
@@ -310,9 +313,9 @@ class Replica:
             self._events = events = self._follow(market.sequence + 1)
             await events.begin()
             status = await self._queries.status(self.name)
-            # A server that has just come may not know its markets yet; it was asked before.
-            end = market.sequence if isinstance(status, Receipt) else status.sequence
-            while market.sequence < end:
+            if isinstance(status, Receipt):
+                raise unexpected("status", self.name, status)
+            while market.sequence < status.sequence:
                 commit = await anext(events)
                 market.apply_commit(commit.payload)
                 if commit.sequence % COMMITS_PER_TURN == 0:
@@ -374,6 +377,11 @@ class Replica:
             market.dispose()
         if events is not None:
             await events.aclose()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        # By a bug, that is: whoever waits must not do so for ever; leaving the block raises it.
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            self._fail(BookUnavailable(self.name, because=repr(bug)))
 
     def _fail(self, error: ExchangeError) -> None:
         self._failure = error

@@ -45,9 +45,10 @@ class _Lane:
 class Sender:
     """Sends one peer's commands to any market."""
 
-    def __init__(self, channel: Channel, peer: str, *, random: Random) -> None:
-        """Send over a channel."""
+    def __init__(self, channel: Channel, peer: str, *, random: Random, known: set[str]) -> None:
+        """Send over a channel; `known` is what `Queries` shares."""
         self._channel = channel
+        self._known = known
         self._peer = peer
         self._random = random
         self._ids = Ids(peer, above=_NO_PAIR)
@@ -157,7 +158,9 @@ class Sender:
         async with lane.beginning:
             if lane.has_begun:
                 return None
-            queries = Queries(self._channel, self._peer, policy=policy, random=self._random)
+            queries = Queries(
+                self._channel, self._peer, policy=policy, random=self._random, known=self._known
+            )
             status = await queries.status(market)
             if isinstance(status, Receipt):
                 return status
@@ -223,9 +226,7 @@ class Sender:
                     else:
                         receipts[place] = receipt
                 waiting = [
-                    place
-                    for place in waiting
-                    if receipts[place] is None and place not in forgotten
+                    place for place in waiting if receipts[place] is None and place not in forgotten
                 ]
                 answer = "retry" if waiting else "receipt"
             pause = sending.answered(answer, now=time.monotonic())

@@ -46,7 +46,9 @@ async def book(caller: Caller, *, depth: int, orders: bool) -> None:
     help="How many to show.",
 )
 async def trades(caller: Caller, *, limit: int) -> None:
-    """Show a market's newest trades, the newest first; the side is the taker's.
+    """Show a market's newest trades, the newest first.
+
+    The side is the taker's: whether it bought or sold.
 
     \b
     Example: as JSON, for a program

@@ -28,7 +28,7 @@ from dex_client.errors import (
 )
 from dex_protocol.commands import Command
 from dex_protocol.reasons import Reason
-from dex_protocol.receipts import Receipt
+from dex_protocol.receipts import Receipt, refused
 
 PROGRAM: Final = "dex-client"
 
@@ -39,8 +39,9 @@ DEADLINE_S: Final = 10.0
 """How long a command tries: an election in NATS takes 4 to 9 s, a server's restart 2 to 3 s, and
 somebody waits at a terminal."""
 
-CONNECTION_TIMEOUT_S: Final = 5.0
-"""How long it tries to reach a NATS server; one that runs answers in milliseconds."""
+CONNECTION_TIMEOUT_S: Final = 2.0
+"""How long it tries to reach a NATS server, of that: one that runs answers in milliseconds, a
+distant one well within a second."""
 
 
 class Caller(Struct):
@@ -71,11 +72,23 @@ class Caller(Struct):
         ) as exchange:
             yield exchange
 
-    def refuse(self, receipt: Receipt) -> NoReturn:
-        """Say why something was refused, and end with exit code 1."""
+    def refuse(self, receipt: Receipt, hint: str = "") -> NoReturn:
+        """Say why something was refused, in a line with a hint, and end with exit code 1."""
         if self.output.as_json:
             self.output.show(receipt, ())
-        raise click.ClickException(refusal_text(receipt))
+        raise self.refusal(receipt, hint)
+
+    def refusal(self, receipt: Receipt, hint: str = "") -> click.ClickException:
+        """Say it without a word on stdout."""
+        return click.ClickException(refusal_text(receipt) + (hint or self._hint(receipt)))
+
+    def _hint(self, receipt: Receipt) -> str:
+        # What the exchange cannot know: that another market, or another peer, was meant.
+        if receipt.reason == Reason.unknown_market.name:
+            return f" (`{PROGRAM} markets list` lists them)"
+        if receipt.reason == Reason.unknown_order.name:
+            return f" (asked as {self.peer}, in {self.market})"
+        return ""
 
     @property
     def where(self) -> list[str]:
@@ -113,6 +126,7 @@ class AskingCommand(click.Command):
 
     has_peer = False
     has_market = False
+    ends_by_interrupt = False
 
     def __init__(self, *arguments: Any, resend: Resend | None = None, **attributes: Any) -> None:
         """Add the shared options; `resend` for what can be left without an outcome."""
@@ -124,10 +138,16 @@ class AskingCommand(click.Command):
         """Run it to its end, and turn what goes wrong into a sentence and an exit code."""
         values = dict(context.params)
         caller = _caller(context, values)
+        # By way of the context, which adds the usage to a complaint about options.
+        context.invoke(self._answer, caller, values)
+
+    def _answer(self, caller: Caller, values: dict[str, Any]) -> None:
         assert self.callback is not None, "a command has a callback"
         try:
             self._run(caller, self.callback(caller, **values))
         except KeyboardInterrupt:
+            if self.ends_by_interrupt:
+                return
             if caller.under_way is None or self._resend is None:
                 raise
             text = _unknown_text("Interrupted", self._resend(caller, caller.under_way))
@@ -146,7 +166,8 @@ class AskingCommand(click.Command):
                 f"and with `{PROGRAM} markets list` that there is such a market"
             ) from error
         except UnknownMarket as error:
-            raise click.ClickException(f"{Reason.unknown_market.name}: {error}") from error
+            refusal = refused(Reason.unknown_market, f"there is no market {error.market!r}")
+            raise caller.refusal(refusal) from error
         except OutcomeUnknown as error:
             text = str(error)
             if not error.is_forgotten and self._resend is not None:
@@ -158,7 +179,7 @@ class AskingCommand(click.Command):
             ) from error
         except NotConfirmed as error:
             raise click.ClickException(f"{error}; do it again, which is harmless") from error
-        except ExchangeError as error:
+        except (ExchangeError, OverflowError) as error:
             raise click.ClickException(str(error)) from error
 
 

@@ -6,7 +6,6 @@ from typing import Final
 
 import click
 
-from dex_protocol.commands import TIME_MAX
 from dex_protocol.ids import Kind, is_market, is_peer, parse_id
 from dex_protocol.numbers import units
 
@@ -22,12 +21,10 @@ class CannotRun(click.ClickException):
     exit_code = 2
 
 
-def nats_servers(
-    _: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Take addresses, by commas or one by one; none only where there is no default."""
+def nats_servers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Take addresses, by commas or one by one; none only where the option was not given."""
     servers = tuple(url.strip() for value in values for url in value.split(",") if url.strip())
-    if not servers and (values or parameter.default):
+    if values and not servers:
         raise click.BadParameter(f"expected an address such as {DEFAULT_NATS}, found none")
     return servers
 
@@ -86,8 +83,7 @@ def above_0(_: click.Context, __: click.Parameter, value: float | None) -> float
     return value
 
 
-TIME: Final = click.IntRange(1, TIME_MAX)
-VERSION: Final = click.IntRange(1, TIME_MAX)
+POSITIVE: Final = click.IntRange(1)
 
 
 def _id(text: str | None, kind: Kind) -> str | None:

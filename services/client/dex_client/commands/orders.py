@@ -30,7 +30,10 @@ from dex_protocol.commands import (
     what_is_malformed,
 )
 from dex_protocol.ids import make_pair
+from dex_protocol.queries import StatusReply
+from dex_protocol.reasons import Reason
 from dex_protocol.receipts import Receipt
+from dex_protocol.specification import Specification
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -43,7 +46,7 @@ def resend_words(caller: Caller, command: Command) -> list[str]:
     match command:
         case Submit():
             words = [command.side, command.quantity]
-            options = {
+            given = {
                 "--price": command.price,
                 "--time-in-force": command.time_in_force,
                 "--expires-at": command.expires_at,
@@ -51,15 +54,15 @@ def resend_words(caller: Caller, command: Command) -> list[str]:
                 "--order-id": command.order_id,
             }
             if command.self_trade == "cancel_taker":
-                del options["--self-trade"]
+                del given["--self-trade"]
             if command.post_only:
                 words.append("--post-only")
         case Cancel():
             words = ["cancel", command.order_id]
-            options = {"--if-version": command.if_version, "--command-id": command.command_id}
+            given = {"--if-version": command.if_version, "--command-id": command.command_id}
         case Amend():
             words = ["amend", command.order_id]
-            options = {
+            given = {
                 "--price": command.price,
                 "--quantity": command.quantity,
                 "--if-version": command.if_version,
@@ -67,8 +70,8 @@ def resend_words(caller: Caller, command: Command) -> list[str]:
             }
         case CancelAll():
             words = ["cancel-all"]
-            options = {"--side": command.side, "--command-id": command.command_id}
-    for name, value in options.items():
+            given = {"--side": command.side, "--command-id": command.command_id}
+    for name, value in given.items():
         if value is not UNSET:
             words += [name, str(value)]
     return words + caller.where
@@ -103,7 +106,7 @@ def _placing(function: F) -> F:
             ),
             click.option(
                 "--expires-at",
-                type=options.TIME,
+                type=options.POSITIVE,
                 metavar="TIME",
                 help="The same as a time, in microseconds since 1970.",
             ),
@@ -135,7 +138,7 @@ def _placing(function: F) -> F:
 @click.command(cls=PeerCommand, resend=resend_words)
 @_placing
 async def buy(caller: Caller, **order: Any) -> None:
-    """Buy QUANTITY, at a price or better; without --price at any price.
+    """Buy QUANTITY at a price or better, or at any price.
 
     \b
     Example: buy 0.5 at 101.25 or less, for an hour
@@ -147,7 +150,7 @@ async def buy(caller: Caller, **order: Any) -> None:
 @click.command(cls=PeerCommand, resend=resend_words)
 @_placing
 async def sell(caller: Caller, **order: Any) -> None:
-    """Sell QUANTITY, at a price or better; without --price at any price.
+    """Sell QUANTITY at a price or better, or at any price.
 
     \b
     Example: sell 0.5 at 102 or more, but only if it does not trade at once
@@ -196,7 +199,7 @@ async def _place(
 
 _if_version: Final = click.option(
     "--if-version",
-    type=options.VERSION,
+    type=options.POSITIVE,
     metavar="NUMBER",
     help="Refuse it if the order has another version by now.",
 )
@@ -286,7 +289,9 @@ async def cancel_all(caller: Caller, *, side: Side | None, command_id: str | Non
 @click.command(cls=PeerCommand)
 @click.argument("order_id", callback=options.order_id)
 async def order(caller: Caller, *, order_id: str) -> None:
-    """Show how one of your orders stands, while it is open or remembered.
+    """Show how one of your orders stands.
+
+    A market knows each open order, and some thousands of each peer's that are done.
 
     \b
     Example:
@@ -314,6 +319,33 @@ async def orders(caller: Caller) -> None:
     caller.output.show(reply, orders_lines(reply.orders))
 
 
+def bound_text(receipt: Receipt, command: Command, specification: Specification | None) -> str:
+    """Say what the market expects instead, where it refused a price or a quantity."""
+    if specification is None or not isinstance(command, Submit | Amend):
+        return ""
+    match receipt.reason:
+        case Reason.price_off_tick.name:
+            expected, found = f"a multiple of {specification.tick_size}", command.price
+        case Reason.quantity_off_lot.name:
+            expected, found = f"a multiple of {specification.lot_size}", command.quantity
+        case Reason.quantity_out_of_range.name:
+            least, most = specification.min_quantity, specification.max_quantity
+            expected, found = "above 0", command.quantity
+            expected += "" if least is UNSET else f", at least {least}"
+            expected += "" if most is UNSET else f", at most {most}"
+        case Reason.price_out_of_range.name:
+            most, band = specification.max_price, specification.price_band
+            expected, found = "above 0", command.price
+            expected += "" if most is UNSET else f", at most {most}"
+            expected += "" if band is UNSET else f", within a band of {band}"
+        case Reason.notional_out_of_range.name if isinstance(command, Submit):
+            expected = f"at least {specification.min_notional}"
+            found = f"{command.price} times {command.quantity}"
+        case _:
+            return ""
+    return f" (expected {expected}, found {found})"
+
+
 # --- Sending ------------------------------------------------------------------------------------
 
 
@@ -324,9 +356,9 @@ async def _carry_out(caller: Caller, command: Command) -> None:
         raise click.UsageError(f"{wrong}{hint}.")
     async with caller.exchange() as exchange:
         while True:
-            receipt = await _outcome(caller, exchange, command)
+            receipt, specification = await _outcome(caller, exchange, command)
             if receipt.status == "rejected":
-                caller.refuse(receipt)
+                caller.refuse(receipt, bound_text(receipt, command, specification))
             caller.output.show(receipt, receipt_lines(command, receipt))
             if receipt.more is not True:
                 break
@@ -336,12 +368,16 @@ async def _carry_out(caller: Caller, command: Command) -> None:
         say("There may have been more than that command could cancel: do it without --command-id.")
 
 
-async def _outcome(caller: Caller, exchange: Exchange, command: Command) -> Receipt:
+async def _outcome(
+    caller: Caller, exchange: Exchange, command: Command
+) -> tuple[Receipt, Specification | None]:
+    specification = None
     if own_id(command) is UNSET:
-        named = await _named(caller, exchange, command)
-        if isinstance(named, Receipt):
-            return named
-        caller.under_way = named
+        status = await exchange.status(caller.market)
+        if isinstance(status, Receipt):
+            return status, None
+        specification = status.specification
+        caller.under_way = named = _named(caller.peer, status, command)
         (receipt,) = await exchange.batch(caller.market, [named])
     else:
         # It may have been executed before: that no copy of today was says nothing.
@@ -349,15 +385,11 @@ async def _outcome(caller: Caller, exchange: Exchange, command: Command) -> Rece
         earlier = OutcomeUnknown(caller.market, [command], [None], deadline_s=caller.deadline_s)
         (receipt,) = await exchange.settle(earlier)
     caller.under_way = None
-    return receipt
+    return receipt, specification
 
 
-async def _named(caller: Caller, exchange: Exchange, command: Command) -> Command | Receipt:
-    status = await exchange.status(caller.market)
-    if isinstance(status, Receipt):
-        return status
-    above = max(make_pair(*status.highest), make_pair(*status.forgotten))
-    ids = Ids(caller.peer, above=above)
+def _named(peer: str, status: StatusReply, command: Command) -> Command:
+    ids = Ids(peer, above=max(make_pair(*status.highest), make_pair(*status.forgotten)))
     now_ms = time.time_ns() // 1_000_000
     if isinstance(command, Submit):
         return structs.replace(command, order_id=ids.next("order", now_ms))

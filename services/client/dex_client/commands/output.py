@@ -202,7 +202,7 @@ def book_lines(book: BookReply) -> list[Text]:
     """Draw a book: bids to the left, asks to the right, the best of both in the first line."""
     if not book.bids and not book.asks:
         return [Text("the book is empty")]
-    head = ("ORDERS", "QUANTITY", "BID", "|", "ASK", "QUANTITY ", "ORDERS ")
+    head = ("ORDERS", "QUANTITY", "BID", "|", "ASK", "QUANTITY", "ORDERS")
     rows: list[tuple[Cell, ...]] = []
     for place in range(max(len(book.bids), len(book.asks))):
         orders, quantity, price = _level(book.bids, place)
