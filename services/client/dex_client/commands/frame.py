@@ -180,7 +180,11 @@ class AskingCommand(click.Command):
         except NotConfirmed as error:
             raise click.ClickException(f"{error}; do it again, which is harmless") from error
         except (ExchangeError, OverflowError) as error:
-            raise click.ClickException(str(error)) from error
+            text = str(error)
+            if caller.under_way is not None and self._resend is not None:
+                # An answer that cannot be read says nothing about what was asked.
+                text = _unknown_text(text, self._resend(caller, caller.under_way))
+            raise click.ClickException(text) from error
 
 
 class PeerCommand(AskingCommand):
