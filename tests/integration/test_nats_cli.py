@@ -16,13 +16,14 @@ TOOL = nats_cli.find(Path(state.DIRECTORY)) or shutil.which("nats")
 @pytest.mark.skipif(
     TOOL is None, reason="the nats CLI is not here: `uv run just nats-cli` builds it, with Go"
 )
-async def test_tool_that_subscribes_to_events_sees_the_commits_of_the_log(
+async def test_tool_and_tail_see_the_commits_of_the_log_in_its_order(
     venue: Exchange, market: str, tmp_path: Path
 ) -> None:
     tool = Program(
         *(str(TOOL), "sub", "dex.events.>", "--raw", "--server", venue.urls),
         log=tmp_path / "nats.log",
     )
+    tail: Program | None = None
     try:
         async with connected(venue.nodes) as client:
 
@@ -32,13 +33,28 @@ async def test_tool_that_subscribes_to_events_sees_the_commits_of_the_log(
 
             await eventually(is_subscribed, what="the tool to subscribe")
             await venue.open(market)
+            tail = Program(
+                *("dex-client", "tail", "--json", "--from", "1"),
+                *("--market", market, "--nats", venue.urls),
+                log=tmp_path / "tail.log",
+            )
             for number in (1, 2, 3):
                 order = {"op": "submit", "side": "buy", "quantity": "1", "price": str(number)}
                 receipt = await asked(client, f"dex.orders.{market}.alice", order)
-        await tool.prints(f'"market":"{market}","sequence":{receipt["sequence"]}')
+        last = f'"market":"{market}","sequence":{receipt["sequence"]}'
+        await tool.prints(last)
+        await tail.prints(last)
     finally:
         tool.end()
+        if tail is not None:
+            tail.end()
 
-    seen = [line for line in tool.printed.splitlines() if line.startswith("{")]
-    ours = [line for line in seen if json.loads(line)["market"] == market]
-    assert [line.encode() for line in ours] == await venue.log(market)
+    stored = await venue.log(market)
+    assert commits_of(market, tool.printed) == stored
+    assert commits_of(market, tail.printed) == stored
+
+
+def commits_of(market: str, printed: str) -> list[bytes]:
+    """Give the lines that are commits of a market."""
+    lines = [line for line in printed.splitlines() if line.startswith("{")]
+    return [line.encode() for line in lines if json.loads(line)["market"] == market]
