@@ -35,6 +35,11 @@ demo *arguments:
 test *arguments:
     @uv run pytest "$@"
 
+# Write the scenarios' golden texts and the documents' tables anew, for review.
+rewrite:
+    uv run python -m tests.scenarios.rewrite
+    uv run python -m tests.tidy.tables
+
 # Check style and types.
 check:
     uv run ruff check
