@@ -318,9 +318,14 @@ class _BoundedTransport(TcpTransport):
         await super().connect(uri, buffer_size, connect_timeout)
 
     async def wait_closed(self) -> None:
+        closing = asyncio.ensure_future(super().wait_closed())  # type: ignore[no-untyped-call]
+        # How it ends is of no interest to who gave up waiting.
+        closing.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await super().wait_closed()  # type: ignore[no-untyped-call]
+                # Shielded, since all who wait here wait for one future: canceling one of them (the
+                # library cancels its reconnection when it closes) would cancel the others too.
+                await asyncio.shield(closing)
         except TimeoutError:
             self.abort()
 

@@ -143,3 +143,39 @@ async def test_connection_to_a_stopped_node_can_be_closed(tmp_path: Path) -> Non
         # Not a measurement: without an end of its own it would wait until the node goes on.
         assert time.monotonic() - before < LONG_S
         assert client.is_closed
+
+
+async def test_connection_that_breaks_while_it_is_closed_is_closed() -> None:
+    """Whichever step of the library's own reconnection the closing falls into."""
+    broken: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        broken.append(writer)
+        writer.write(b'INFO {"server_id":"N","version":"2.15.1","max_payload":1048576}\r\n')
+        while line := await reader.readline():
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
+
+    async def serve_until_broken(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            await serve(reader, writer)
+        except ConnectionError:
+            return
+
+    node = await asyncio.start_server(serve_until_broken, "127.0.0.1", 0)
+    url = f"nats://127.0.0.1:{node.sockets[0].getsockname()[1]}"
+    try:
+        for steps in [step for step in range(16) for _ in range(8)]:
+            client = await connection.connect(ConnectionOptions(servers=(url,), name="test"))
+            while broken:
+                broken.pop().transport.abort()
+            for _ in range(steps):
+                await asyncio.sleep(0)
+
+            await connection.close(client)
+
+            assert client.is_closed
+    finally:
+        node.close()
