@@ -6,7 +6,6 @@ does).
 
 from typing import Final
 
-EVENTS_OF_ALL_MARKETS: Final = "dex.events.>"
 MARKETS_BUCKET: Final = "DEX-MARKETS"
 LEADERS_BUCKET: Final = "DEX-LEADERS"
 SERVERS_BUCKET: Final = "DEX-SERVERS"
