@@ -281,23 +281,23 @@ class Leadership:
         while self._administered and not self.market.is_due(draft.time):
             self._execute_administered(draft, self._administered.popleft())
         effects: list[Effect] = []
-        group_end = len(draft.receipts) + limits.GROUP_COMMANDS_COUNT_MAX
         while self._queue and not self.market.is_due(draft.time):
             waiting = self._queue[0]
             if now.monotonic - waiting.arrived >= limits.LATE_US:
                 effects += self._send_back_late(waiting, draft)
-            elif self._execute(waiting, draft, group_end):
+            elif self._execute(waiting, draft):
                 self._dequeue()
             else:
                 break
         return effects
 
-    def _execute(self, waiting: Waiting, draft: Draft, group_end: int) -> bool:
+    def _execute(self, waiting: Waiting, draft: Draft) -> bool:
         """Execute a request as far as the draft has room; tell whether it is done."""
         market = self.market
         elements = waiting.elements
         while waiting.next < len(elements):
-            if self._following is not None or len(draft.receipts) >= group_end:
+            is_full = len(draft.receipts) >= limits.GROUP_COMMANDS_COUNT_MAX
+            if is_full or self._following is not None:
                 return False
             element = elements[waiting.next]
             if type(element) is Receipt:
