@@ -5,7 +5,7 @@ set positional-arguments
 default:
     @uv run just --list --unsorted
 
-# Start an exchange on this machine: three NATS nodes and a server (--servers, --port, --market).
+# Start an exchange on this machine: three NATS nodes, two servers (--servers, --port, --market).
 [no-exit-message]
 up *arguments:
     @uv run dex-local up "$@"
@@ -25,7 +25,22 @@ clean *arguments:
 status *arguments:
     @uv run dex-local status "$@"
 
-# Send 1,000 orders through an exchange made just for that, and verify them (--json -).
+# Start one more server, or one that has ended: just add-server [NAME].
+[no-exit-message]
+add-server *arguments:
+    @uv run dex-local add-server "$@"
+
+# End a server by SIGKILL, to see what becomes of its markets: just kill-server NAME.
+[no-exit-message]
+kill-server *arguments:
+    @uv run dex-local kill-server "$@"
+
+# End a server, and forget it: just stop-server NAME.
+[no-exit-message]
+stop-server *arguments:
+    @uv run dex-local stop-server "$@"
+
+# Send 1,000 orders through an exchange made just for that, and verify them (--servers, --json -).
 [no-exit-message]
 demo *arguments:
     @uv run dex-local demo "$@"

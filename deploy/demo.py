@@ -14,12 +14,15 @@ INTERRUPTED_GRACE_S: Final = 3.0
 """How long the load generator may take to end by itself: Ctrl-C reaches it too."""
 
 
-async def run(client_options: Sequence[str], *, market_names: Sequence[str], say: Say) -> int:
+async def run(
+    client_options: Sequence[str], *, market_names: Sequence[str], server_count: int, say: Say
+) -> int:
     """Run the load generator against an exchange made for it, and end all of it in any case.
 
     Args:
         client_options: For the load generator, besides the address.
         market_names: The markets to open.
+        server_count: 1 or more.
         say: Told what happens.
 
     Returns:
@@ -29,12 +32,13 @@ async def run(client_options: Sequence[str], *, market_names: Sequence[str], say
         NodeNotReady, ServerEnded, MarketNotOpen, ProgramMissing: the exchange did not start.
     """
     client = processes.executable("dex-client", advice="`uv sync` installs it")
-    async with embedded(market_names, say=say) as exchange:
+    async with embedded(market_names, server_count=server_count, say=say) as exchange:
         command = [str(client), "--nats", exchange.url, *client_options]
         say(f"running dex-client {' '.join(command[1:])}")
         exit_code = await _run_in_foreground(command)
         if exit_code != 0:
-            exchange.server.check()
+            for server in exchange.servers:
+                server.check()
     return exit_code
 
 

@@ -1,36 +1,110 @@
-"""An exchange for the time of one program: one node, one server, nothing left behind.
+"""An exchange for the time of one program: nodes, servers, markets, nothing left behind.
 
-One NATS node with JetStream on a free port of loopback, with a temporary store. Demonstrations and
-benchmarks run against it.
+NATS nodes with JetStream on free ports of loopback, with temporary stores. Demonstrations and
+benchmarks run against it, and hurt it.
 """
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from msgspec import Struct
-
 from deploy import markets, nodes, servers
+from deploy.nodes import NodeProcess, NodeSettings
 from deploy.servers import ServerProcess
 
 Say = Callable[[str], None]
 
 
-class Embedded(Struct, frozen=True):
-    """A running exchange."""
+class Embedded:
+    """A running exchange; its nodes and servers can be paused, killed and started again."""
 
-    url: str
-    """Where its node takes clients."""
-    server: ServerProcess
+    def __init__(self, directory: Path, settings: Sequence[NodeSettings]) -> None:
+        """Start nothing yet; `embedded` and `cluster` do."""
+        self._directory = directory
+        self._settings = list(settings)
+        self.nodes: list[NodeProcess] = []
+        """nats-1, nats-2, …; some may have ended."""
+        self.servers: list[ServerProcess] = []
+        """In the order they joined, server-1 first; some may have ended."""
+
+    @property
+    def url(self) -> str:
+        """Where the first node takes clients."""
+        return self.urls[0]
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the nodes take clients, those that have ended too."""
+        return [node.url for node in self._settings]
+
+    @property
+    def server(self) -> ServerProcess:
+        """The first server."""
+        return self.servers[0]
+
+    async def start_nodes(self) -> None:
+        """Start the nodes that do not run, and wait until all are ready.
+
+        Raises:
+            NodeNotReady, ProgramMissing: they are not.
+        """
+        for index, settings in enumerate(self._settings):
+            if index == len(self.nodes):
+                self.nodes.append(nodes.start(settings))
+            elif not self.nodes[index].is_running():
+                self.nodes[index] = nodes.start(settings)
+        await nodes.wait_until_ready(self.nodes)
+
+    def start_server(self, name: str) -> ServerProcess:
+        """Start one more server, or again one that has ended; it is not ready yet.
+
+        Raises:
+            ProgramMissing: the project is not installed.
+        """
+        known = {server.name: index for index, server in enumerate(self.servers)}
+        index = known.get(name, len(self.servers))
+        is_running = name in known and self.servers[index].is_running()
+        assert not is_running, f"expected {name} to have ended, found it running"
+        server = servers.start(
+            name,
+            urls=self.urls,
+            replica_count=min(len(self._settings), 3),
+            log=self._directory / f"{name}.log",
+        )
+        self.servers[index : index + 1] = [server]
+        return server
+
+    async def stop_servers(self) -> None:
+        """End all servers, paused or not."""
+        await asyncio.gather(*(server.stop() for server in self.servers))
+
+    async def stop_nodes(self) -> None:
+        """End all nodes, paused or not."""
+        await asyncio.gather(*(node.stop() for node in self.nodes))
+
+
+def embedded(
+    market_names: Sequence[str], *, server_count: int = 1, say: Say
+) -> AbstractAsyncContextManager[Embedded]:
+    """Run an exchange on one node, and end all of it in any case; as `cluster` otherwise."""
+    return cluster(market_names, node_count=1, server_count=server_count, say=say)
 
 
 @asynccontextmanager
-async def embedded(market_names: Sequence[str], *, say: Say) -> AsyncIterator[Embedded]:
-    """Run an exchange, and end all of it in any case.
+async def cluster(
+    market_names: Sequence[str], *, node_count: int = 3, server_count: int = 3, say: Say
+) -> AsyncIterator[Embedded]:
+    """Run an exchange on several nodes, and end all of it in any case.
+
+    Each log has as many replicas as there are nodes, 3 at most; nodes sync before each
+    acknowledgement.
 
     Args:
         market_names: The markets to open.
+        node_count: 1, or 3 and more.
+        server_count: 1 or more: server-1, server-2, …
         say: Told what happens.
 
     Raises:
@@ -39,17 +113,40 @@ async def embedded(market_names: Sequence[str], *, say: Say) -> AsyncIterator[Em
     specifications = [markets.specification(market) for market in market_names]
     async with AsyncExitStack() as undo:
         directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="dex-")))
-        (port,) = nodes.free_ports(1)
-        say(f"starting a NATS node on port {port}, with a store that is removed afterwards")
-        node = nodes.start(nodes.alone(directory / "nats-1", port=port))
-        undo.push_async_callback(node.stop)
-        await nodes.wait_until_ready([node])
+        exchange = Embedded(directory, _node_settings(directory, node_count))
+        undo.push_async_callback(exchange.stop_nodes)
+        undo.push_async_callback(exchange.stop_servers)
+        ports = ", ".join(url.rpartition(":")[2] for url in exchange.urls)
+        if node_count == 1:
+            say(f"starting a NATS node on port {ports}, with a store that is removed afterwards")
+        else:
+            say(
+                f"starting {node_count} NATS nodes on ports {ports}, "
+                "with stores that are removed afterwards"
+            )
+        await exchange.start_nodes()
 
-        say(f"starting a server, and opening {' and '.join(market_names)}")
-        server = servers.start(
-            "server-1", urls=[node.url], replica_count=1, log=directory / "server-1.log"
+        some = "a" if server_count == 1 else server_count
+        say(
+            f"starting {some} {_plural('server', server_count)}, "
+            f"and opening {' and '.join(market_names)}"
         )
-        undo.push_async_callback(server.stop)
-        await servers.open_markets([server], specifications, urls=[node.url])
-        yield Embedded(node.url, server)
-        say("stopping the server and the node")
+        for number in range(1, server_count + 1):
+            exchange.start_server(f"server-{number}")
+        await servers.open_markets(exchange.servers, specifications, urls=exchange.urls)
+        yield exchange
+        say(
+            f"stopping the {_plural('server', len(exchange.servers))} "
+            f"and the {_plural('node', node_count)}"
+        )
+
+
+def _node_settings(directory: Path, count: int) -> list[NodeSettings]:
+    ports = nodes.free_ports(2 * count)
+    if count == 1:
+        return [nodes.alone(directory / "nats-1", port=ports[0])]
+    return nodes.cluster(directory, client_ports=ports[:count], cluster_ports=ports[count:])
+
+
+def _plural(what: str, count: int) -> str:
+    return what if count == 1 else f"{what}s"

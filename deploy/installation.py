@@ -1,25 +1,27 @@
 """The exchange that one directory of this machine holds: bring it up, take it down, look at it.
 
+Servers join and leave it while it runs.
+
 Decides what to start and to end, in which order, and what to undo when it does not work out. Says
 what it does through a function it is given, and prints nothing itself.
 """
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from deploy import markets, nodes, processes, servers, state
 from deploy.markets import MarketView
 from deploy.nodes import NodeProcess, NodeSettings
 from deploy.processes import Process
 from deploy.servers import ServerProcess
-from deploy.state import Memory, Settings, State, Wishes
+from deploy.state import Conflict, Memory, Settings, State, Wishes
 
 Say = Callable[[str], None]
 
@@ -91,12 +93,74 @@ class Installation:
             async with AsyncExitStack() as undo:
                 starting = _Starting(self, settings, memory, undo, say)
                 await starting.nodes()
-                if settings.server_count > 0:
-                    await starting.servers()
+                if settings.servers:
+                    await starting.servers(settings.servers)
                 view = await self.look()
                 assert view is not None
                 undo.pop_all()
             return view
+
+    async def add_server(self, name: str | None, *, say: Say) -> View:
+        """Start one more server, or one that has ended, and leave the rest alone.
+
+        When that fails, or is canceled, all is as before.
+
+        Args:
+            name: None for the first of server-1, server-2, … that there is not.
+            say: Told what happens.
+
+        Raises:
+            Conflict, Busy: it cannot be done; nothing was changed.
+            ServerEnded, MarketNotOpen, ProgramMissing: it did not work out.
+        """
+        with self._changing() as memory:
+            running = _running(memory.state)
+            if all(state.is_server(other) for other in running):
+                raise Conflict("no NATS node runs: start the exchange with `just up`")
+            before = memory.state.settings
+            name = state.next_server(before.servers) if name is None else name
+            if name in running:
+                raise Conflict(f"{name} is running already")
+            names = tuple(dict.fromkeys((*before.servers, name)))
+            settings = structs.replace(before, servers=names)
+            memory.remove(name)
+            memory.settle(settings)
+            async with AsyncExitStack() as undo:
+                undo.callback(memory.settle, before)
+                await _Starting(self, settings, memory, undo, say).servers([name])
+                view = await self.look()
+                assert view is not None
+                undo.pop_all()
+            return view
+
+    async def stop_server(self, name: str, *, say: Say) -> None:
+        """End a server, if it runs, and forget it: `up` does not start it again.
+
+        Raises:
+            Conflict, Busy: it cannot be done; nothing was changed.
+            ProcessStuck: the system does not end the process.
+        """
+        with self._changing() as memory:
+            _refuse_unknown_server(name, memory.state)
+            if name in memory.state.processes:
+                await _end(name, memory, say=say)
+            settings = memory.state.settings
+            left = tuple(other for other in settings.servers if other != name)
+            memory.settle(structs.replace(settings, servers=left))
+
+    async def kill_server(self, name: str) -> None:
+        """End a server by SIGKILL; `up` and `add_server` start it again.
+
+        Raises:
+            Conflict, Busy: it cannot be done; nothing was changed.
+            ProcessStuck: the system does not end the process.
+        """
+        with self._changing() as memory:
+            _refuse_unknown_server(name, memory.state)
+            process = _running(memory.state).get(name)
+            if process is None:
+                raise Conflict(f"{name} is not running")
+            await processes.kill(process)
 
     async def down(self, *, say: Say) -> None:
         """End the servers, then the nodes; keep the data.
@@ -113,8 +177,8 @@ class Installation:
                 return
             memory = Memory(self.directory, found)
             # Servers need the nodes to finish what they are at.
-            for kind in (_is_server, _is_node):
-                names = [name for name in found.processes if kind(name)]
+            for is_server in (True, False):
+                names = [name for name in found.processes if state.is_server(name) == is_server]
                 await asyncio.gather(*(_end(name, memory, say=say) for name in names))
 
     async def clean(self, *, say: Say) -> None:
@@ -143,12 +207,24 @@ class Installation:
         ]
         server_views = [
             ProcessView(name, _pid(running, name), "", self.server_log(name))
-            for name in _server_names(settings)
+            for name in settings.servers
         ]
         urls = [view.url for view in node_views if view.pid is not None]
         asked = settings.markets if server_views else ()
         market_views = await markets.look(urls, asked)
         return View(settings, node_views + server_views, market_views)
+
+    @contextmanager
+    def _changing(self) -> Iterator[Memory]:
+        # What is remembered here, kept to oneself.
+        nothing = Conflict("nothing was started here: start the exchange with `just up`")
+        if not self.directory.exists():
+            raise nothing
+        with state.locked(self.directory):
+            found = state.load(self.directory)
+            if found is None:
+                raise nothing
+            yield Memory(self.directory, found)
 
     def _refuse_taken_ports(self, settings: Settings, running: Iterable[str]) -> None:
         taken = [
@@ -179,7 +255,7 @@ class Installation:
 
 
 class _Starting:
-    # One call of `up`: starts what does not run, and knows how to undo that.
+    # One call of a command: starts what does not run, and knows how to undo that.
 
     def __init__(
         self,
@@ -202,11 +278,11 @@ class _Starting:
             present.append(NodeProcess(node, process))
         await nodes.wait_until_ready(present)
 
-    async def servers(self) -> None:
+    async def servers(self, names: Sequence[str]) -> None:
         urls = [node.url for node in self._installation.node_settings(self._settings)]
         replica_count = self._settings.replica_count
         present = []
-        for name in _server_names(self._settings):
+        for name in names:
             log = self._installation.server_log(name)
             start = partial(servers.start, name, urls=urls, replica_count=replica_count, log=log)
             process = self._ensure(name, start)
@@ -229,21 +305,15 @@ async def _end(name: str, memory: Memory, *, say: Say) -> None:
     process = memory.state.processes[name]
     if processes.is_running(process):
         say(f"stopping {name}")
-    grace_s = servers.STOP_GRACE_S if _is_server(name) else nodes.STOP_GRACE_S
+    grace_s = servers.STOP_GRACE_S if state.is_server(name) else nodes.STOP_GRACE_S
     await processes.stop(process, grace_s=grace_s)
     memory.remove(name)
 
 
-def _server_names(settings: Settings) -> list[str]:
-    return [f"server-{number}" for number in range(1, settings.server_count + 1)]
-
-
-def _is_server(name: str) -> bool:
-    return name.startswith("server-")
-
-
-def _is_node(name: str) -> bool:
-    return not _is_server(name)
+def _refuse_unknown_server(name: str, found: State) -> None:
+    if name not in found.settings.servers:
+        running = [server for server in _running(found) if state.is_server(server)]
+        raise Conflict(f"there is no server {name}; running: {', '.join(running) or 'none'}")
 
 
 def _running(found: State) -> dict[str, Process]:

@@ -60,6 +60,17 @@ def _market_names(
     return tuple(dict.fromkeys(names))
 
 
+def _server_name(
+    _context: click.Context, _parameter: click.Parameter, name: str | None
+) -> str | None:
+    if name is not None and not state.is_server_name(name):
+        raise click.BadParameter(
+            "expected 1 to 32 letters, digits, - and _, that do not begin with nats-, "
+            f"found {name!r}"
+        )
+    return name
+
+
 _directory_option: Final[Callable[[Callable[..., None]], Callable[..., None]]] = click.option(
     "--dir",
     "directory",
@@ -77,7 +88,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--nodes", type=click.Choice([1, 3, 5]), help="NATS nodes; 3 at first.")
-@click.option("--servers", type=click.IntRange(0), help="Exchange servers; 1 at first.")
+@click.option("--servers", type=click.IntRange(0), help="Exchange servers; 2 at first.")
 @click.option("--port", type=int, help="Port of the first node, the others' follow; 4222 at first.")
 @click.option(
     "--cluster-port",
@@ -122,6 +133,41 @@ def up(
     click.echo("The exchange is ready." if started else "The exchange is running already.")
     _show(view)
     _show_what_next(view, directory)
+
+
+@main.command()
+@click.argument("name", required=False, callback=_server_name)
+@_directory_option
+def add_server(name: str | None, directory: Path) -> None:
+    """Start one more server, or one that has ended; nothing else is started again.
+
+    Without a name it is the first of server-1, server-2, … that there is not.
+    """
+    _show(_run(Installation(directory).add_server(name, say=_say)))
+
+
+@main.command()
+@click.argument("name")
+@_directory_option
+def stop_server(name: str, directory: Path) -> None:
+    """End a server, and forget it."""
+    _run(Installation(directory).stop_server(name, say=_say))
+    click.echo(
+        f"{name} has left; `uv run just add-server {name}{_elsewhere(directory)}` brings it back."
+    )
+
+
+@main.command()
+@click.argument("name")
+@_directory_option
+def kill_server(name: str, directory: Path) -> None:
+    """End a server by SIGKILL, to see what becomes of its markets."""
+    _run(Installation(directory).kill_server(name))
+    elsewhere = _elsewhere(directory)
+    click.echo(
+        f"{name} is killed; `uv run just up{elsewhere}` or "
+        f"`uv run just add-server {name}{elsewhere}` starts it again."
+    )
 
 
 @main.command()
@@ -170,11 +216,19 @@ def status(directory: Path) -> None:
     callback=_market_names,
     help="A market to open and to trade, repeatable.",
 )
+@click.option(
+    "--servers",
+    type=click.IntRange(1),
+    default=len(state.SERVERS),
+    show_default=True,
+    help="Exchange servers.",
+)
 @click.option("--json", "json_file", help="Write the report there as JSON; - for stdout.")
 @click.argument("client_options", nargs=-1, type=click.UNPROCESSED)
 def demo(
     orders: int,
     market_names: tuple[str, ...],
+    servers: int,
     json_file: str | None,
     client_options: tuple[str, ...],
 ) -> None:
@@ -189,7 +243,12 @@ def demo(
         options += ["--json", json_file]
     sys.exit(
         _run(
-            demonstration.run([*options, *client_options], market_names=market_names, say=_say),
+            demonstration.run(
+                [*options, *client_options],
+                market_names=market_names,
+                server_count=servers,
+                say=_say,
+            ),
         )
     )
 
@@ -234,13 +293,17 @@ def _show_what_next(view: View, directory: Path) -> None:
     # A client learns the other nodes from the first, and looks for it at NATS' own port.
     moved = view.settings.client_port != state.CLIENT_PORT
     address = f" --nats {view.processes[0].url}" if moved else ""
-    elsewhere = f" --dir {directory}" if str(directory) != state.DIRECTORY else ""
+    elsewhere = _elsewhere(directory)
     click.echo()
     if view.markets:
         click.echo(f"Try:    uv run dex-client --orders 1000{address}")
     if not elsewhere:
         click.echo("Watch:  uv run just nats-cli sub 'dex.events.>'")
     click.echo(f"End:    uv run just down{elsewhere}")
+
+
+def _elsewhere(directory: Path) -> str:
+    return f" --dir {directory}" if str(directory) != state.DIRECTORY else ""
 
 
 def _short(path: Path) -> str:

@@ -71,8 +71,9 @@ class MarketView(Struct, frozen=True):
 
 
 class _Answer(Struct):
-    # Of an operator's request: a sequence, or a refusal.
+    # Of an operator's request: a sequence, a refusal, or `retry`.
     sequence: int | None = None
+    status: str | None = None
     reason: str | None = None
     message: str | None = None
 
@@ -134,11 +135,20 @@ async def look(urls: Sequence[str], markets: Sequence[str]) -> list[MarketView]:
 async def _requester(urls: Sequence[str]) -> AsyncIterator[Requester]:
     client = await connection.connect(ConnectionOptions(servers=tuple(urls), name="dex-local"))
     try:
+        _end_if_canceled()
         requester = await Requester.start(client)
         yield requester
         await requester.close()
     finally:
         await connection.close(client)
+
+
+def _end_if_canceled() -> None:
+    # NB: nats-py 2.16 connects by `asyncio.wait_for`, which before Python 3.12 forgets that it was
+    # canceled when its result comes at the same moment: then Ctrl-C would be without effect.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling() > 0:
+        raise asyncio.CancelledError
 
 
 async def _open(
@@ -150,16 +160,19 @@ async def _open(
 ) -> None:
     while True:
         check()
-        if (await _look(requester, specification.market)).leader is not None:
+        # First, and again each time: it is harmless, a server may have just come, and what a
+        # server says of the leader may be what was so before all servers ended.
+        is_answered, said = await _ask_to_open(requester, specification)
+        if is_answered and (await _look(requester, specification.market)).leader is not None:
             return
-        # Again each time, since it is harmless, and a server may have just come.
-        said = await _ask_to_open(requester, specification)
         if time.monotonic() >= deadline:
             raise MarketNotOpen(f"the market {specification.market} has no leader: {said}")
         await asyncio.sleep(_POLL_S)
 
 
-async def _ask_to_open(requester: Requester, specification: AskedSpecification) -> str:
+async def _ask_to_open(requester: Requester, specification: AskedSpecification) -> tuple[bool, str]:
+    # Whether the answer is for good, and why the market may have no leader yet. It is opened, that
+    # is, led, or refused, as one is that is there with another specification.
     try:
         payload = await requester.request(
             subjects.admin(specification.market, "open"),
@@ -168,11 +181,10 @@ async def _ask_to_open(requester: Requester, specification: AskedSpecification) 
         )
         answer = codec.decode_reply(payload, _Answer)
     except (NoResponder, NoReply, msgspec.DecodeError) as error:
-        return str(error)
+        return False, str(error)
     if answer.sequence is not None:
-        return "it is open, but nobody says who leads it"
-    # A refusal is no end: a market that has another specification is there, and will answer.
-    return f"{answer.reason}: {answer.message}"
+        return True, "it is open, but nobody says who leads it"
+    return answer.status == "rejected", f"{answer.reason}: {answer.message}"
 
 
 async def _look(requester: Requester, market: str) -> MarketView:

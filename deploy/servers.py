@@ -1,9 +1,10 @@
-"""Exchange servers as processes of this machine.
+"""Exchange servers as processes of this machine: start, check, pause, stop, kill, open markets.
 
 Knows nothing of what a server does, but for its command line, how long it may take to end, and
 that it leads markets.
 """
 
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -38,18 +39,39 @@ class ServerProcess(Struct, frozen=True):
     log: Path
     process: Process
 
+    @property
+    def pid(self) -> int:
+        """The pid of the process, for reading; signals go through the methods."""
+        return self.process.pid
+
+    def is_running(self) -> bool:
+        """Tell whether the process still runs; a paused one does."""
+        return processes.is_running(self.process)
+
     def check(self) -> None:
         """Make sure that it still runs.
 
         Raises:
             ServerEnded: it does not.
         """
-        if not processes.is_running(self.process):
+        if not self.is_running():
             raise ServerEnded(self.name, self.log)
 
+    def pause(self) -> None:
+        """Stop the server's clock (SIGSTOP): its sockets stay open, nothing answers."""
+        processes.send(self.process, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused server go on (SIGCONT)."""
+        processes.send(self.process, signal.SIGCONT)
+
     async def stop(self) -> None:
-        """End it: it finishes and answers the commit under way."""
+        """End it by SIGTERM, paused or not: it finishes and answers the commit under way."""
         await processes.stop(self.process, grace_s=STOP_GRACE_S)
+
+    async def kill(self) -> None:
+        """End it at once by SIGKILL, paused or not; wait until it is gone."""
+        await processes.kill(self.process)
 
 
 def start(name: str, *, urls: Sequence[str], replica_count: int, log: Path) -> ServerProcess:
@@ -80,7 +102,12 @@ async def open_markets(
     *,
     urls: Sequence[str],
 ) -> None:
-    """Open markets, and wait until these servers lead them: then orders can be placed.
+    """Open markets, and wait until each has a leader: then orders can be placed.
+
+    Args:
+        servers: Those that have to run meanwhile; any server may lead.
+        specifications: Of the markets.
+        urls: Where the NATS nodes take clients.
 
     Raises:
         ServerEnded: one of them does not run any more.

@@ -6,8 +6,10 @@ a process, so that even a killed `up` leaves nothing that `down` does not find.
 
 import fcntl
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +31,15 @@ PORT_MAX: Final = 65_535
 
 MARKETS: Final = ("BTC-USD", "ETH-USD")
 
+SERVERS: Final = ("server-1", "server-2")
+"""Two, so that the markets have a leader again soon after one of them is killed."""
+
+_NODE_PREFIX: Final = "nats-"
+"""What the names of nodes begin with, and those of servers do not: processes of both kinds are
+remembered side by side, by name."""
+
+_SERVER_NAME: Final = re.compile(rf"(?!{_NODE_PREFIX})[A-Za-z0-9_-]{{1,32}}", re.ASCII)
+
 _FILE: Final = "state.json"
 
 _NEW_FILE: Final = "state.json.new"
@@ -48,8 +59,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     node_count: int = 3
     """1, or 3 and more for a cluster; the log has as many replicas, 3 at most."""
-    server_count: int = 1
-    """0 starts NATS alone, and opens no market."""
+    servers: tuple[str, ...] = SERVERS
+    """Their names, in the order they joined; none starts NATS alone, and opens no market."""
     client_port: int = CLIENT_PORT
     """The first node's; the others' follow."""
     cluster_port: int = CLIENT_PORT + CLUSTER_PORT_DISTANCE
@@ -92,6 +103,22 @@ class State(Struct, frozen=True, kw_only=True):
     """By name, in the order they were started; some may have ended by themselves."""
 
 
+def is_server(name: str) -> bool:
+    """Tell whether a process is a server, and not a node, by its name."""
+    return not name.startswith(_NODE_PREFIX)
+
+
+def is_server_name(text: str) -> bool:
+    """Tell whether a server may have this name."""
+    return _SERVER_NAME.fullmatch(text) is not None
+
+
+def next_server(servers: Collection[str]) -> str:
+    """Give the first of server-1, server-2, … that is not among these."""
+    names = (f"server-{number}" for number in count(1))
+    return next(name for name in names if name not in servers)
+
+
 def settle(wishes: Wishes, state: State | None, *, is_running: bool) -> Settings:
     """Fill in what a command line leaves open: as it was the last time, or else the defaults.
 
@@ -107,7 +134,7 @@ def settle(wishes: Wishes, state: State | None, *, is_running: bool) -> Settings
     last = Settings() if state is None else state.settings
     settings = Settings(
         node_count=_or(wishes.node_count, last.node_count),
-        server_count=_or(wishes.server_count, last.server_count),
+        servers=_servers(wishes, last),
         client_port=_or(wishes.client_port, last.client_port),
         cluster_port=_or(wishes.cluster_port, _default_cluster_port(wishes, last)),
         # Markets that are there already stay.
@@ -124,6 +151,15 @@ def settle(wishes: Wishes, state: State | None, *, is_running: bool) -> Settings
 
 def _or(wish: int | None, otherwise: int) -> int:
     return otherwise if wish is None else wish
+
+
+def _servers(wishes: Wishes, last: Settings) -> tuple[str, ...]:
+    if wishes.server_count is None:
+        return last.servers
+    servers = last.servers[: wishes.server_count]
+    while len(servers) < wishes.server_count:
+        servers = (*servers, next_server(servers))
+    return servers
 
 
 def _default_cluster_port(wishes: Wishes, last: Settings) -> int:
@@ -156,10 +192,11 @@ def _refuse_moving_what_runs(settings: Settings, last: Settings) -> None:
             f"it runs with ports from {last.client_port} and from {last.cluster_port} on: "
             "leave the ports out, or end it first with `just down`"
         )
-    if settings.server_count < last.server_count:
+    if len(settings.servers) < len(last.servers):
         raise Conflict(
-            f"{last.server_count} servers are up, more than {settings.server_count}: "
-            "end them first with `just down`"
+            f"the exchange has more servers than {len(settings.servers)}, "
+            f"{' and '.join(last.servers)}: leave --servers out, or take servers out with "
+            "`just stop-server`"
         )
 
 
@@ -200,18 +237,25 @@ class Memory:
         self.state = state
         save(directory, state)
 
+    def settle(self, settings: Settings) -> None:
+        """Remember other settings."""
+        self._change(structs.replace(self.state, settings=settings))
+
     def add(self, name: str, process: Process) -> None:
         """Remember a process that was started."""
-        self._change({**self.state.processes, name: process})
+        self._keep({**self.state.processes, name: process})
 
     def remove(self, name: str) -> None:
-        """Forget a process that has ended."""
+        """Forget a process that has ended, if it is remembered."""
         left = self.state.processes.items()
-        self._change({other: process for other, process in left if other != name})
+        self._keep({other: process for other, process in left if other != name})
 
-    def _change(self, processes: dict[str, Process]) -> None:
-        self.state = structs.replace(self.state, processes=processes)
-        save(self._directory, self.state)
+    def _keep(self, processes: dict[str, Process]) -> None:
+        self._change(structs.replace(self.state, processes=processes))
+
+    def _change(self, state: State) -> None:
+        self.state = state
+        save(self._directory, state)
 
 
 @contextmanager

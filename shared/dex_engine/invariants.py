@@ -132,6 +132,11 @@ def _check_counters(market: ReplicatedState, resting: list[Order]) -> None:
     if market.trades:
         newest = market.trades[-1].trade_id
         _require(newest < market.next_trade_id, "trade ids only grow", newest)
+    _require(
+        market.events_count >= len(market.trades),
+        "every trade that is remembered is an event",
+        market.events_count,
+    )
     _require(market.state in ("trading", "halted", "closed"), "a known state", market.state)
 
 

@@ -189,6 +189,7 @@ class Market(ReplicatedState):
                 )
         self.sequence = sequence
         self.hash = payload_hash
+        self.events_count += len(events)
 
     def _advance(self, time: int) -> None:
         assert time >= self.time, f"expected a time of at least {self.time}, found {time}"

@@ -102,6 +102,7 @@ class WrittenState(Struct, kw_only=True):
     leader: str
     next_acceptance: int
     next_server_named: int
+    events_count: int
     peers: list[PeerState]
     recent_trades: list[TimedTrade]
 
@@ -133,6 +134,7 @@ def write(market: ReplicatedState) -> bytes:
         leader=market.leader,
         next_acceptance=market.next_acceptance,
         next_server_named=market.next_server_named,
+        events_count=market.events_count,
         peers=[_write_peer(peer, rules) for _, peer in sorted(market.peers.items())],
         recent_trades=list(market.trades),
     )
@@ -221,6 +223,7 @@ def _read_state(market: ReplicatedState, state: WrittenState) -> None:
     market.leader = state.leader
     market.next_acceptance = state.next_acceptance
     market.next_server_named = state.next_server_named
+    market.events_count = state.events_count
     market.trades.extend(state.recent_trades)
     for peer in state.peers:
         market.peer(peer.peer)

@@ -51,6 +51,7 @@ class ReplicatedState:
         peers: All peers the market knows, by name.
         sequence: The newest commit's sequence; 0 before the first.
         hash: The hash of the newest commit's bytes.
+        events_count: How many events all commits hold.
         digest_value: The book's digest as an integer.
         last_price: The last trade's price in ticks; 0 before the first trade.
         trades: The newest trades, oldest first.
@@ -81,6 +82,7 @@ class ReplicatedState:
         self.time = 0
         self.sequence = 0
         self.hash = HASH_OF_NOTHING
+        self.events_count = 0
         self.taker: Order | None = None
         # The outcome of the newest `amended`, which its trades still change.
         self._amending: Outcome | None = None

@@ -46,6 +46,16 @@ def alarm(market: str) -> str:
     return f"dex.alarm.{market}"
 
 
+def lead(server: str, market: str, what: str) -> str:
+    """Name the subject on which a server is handed operators' requests for a market it leads."""
+    return f"dex.lead.{server}.{market}.{what}"
+
+
+def leases(bucket: str) -> str:
+    """Name where what is stored in a bucket of leases is broadcast to the servers."""
+    return f"dex.leases.{bucket}"
+
+
 def alive(server: str) -> str:
     """Name the subject on which a server says its incarnation."""
     return f"dex.alive.{server}"

@@ -94,6 +94,7 @@ async def connect(
     on_reconnected: Callable[[], None] | None = None,
     on_closed: Callable[[], None] | None = None,
     on_error: Callable[[str], None] | None = None,
+    on_cluster_changed: Callable[[], None] | None = None,
 ) -> Client:
     """Connect to the first server that lets us in, and stay connected to any of them.
 
@@ -106,6 +107,7 @@ async def connect(
         on_reconnected: Called when it is there again, its subscriptions included.
         on_closed: Called when it is closed for good: by `close`, or by a node that will not have
             us any more (credentials revoked, too many connections).
+        on_cluster_changed: Called when the node tells that others came or went.
         on_error: Called with the text of what went wrong in the background: a permission missing,
             a subscription that drops messages, an attempt to reconnect that failed. Like the other
             three it runs in the event loop, must not block and must not raise.
@@ -115,6 +117,7 @@ async def connect(
     """
     _read_as_nodes_write()
     client = _TolerantClient()
+    client.on_cluster_changed = on_cluster_changed
     client._transport = _BoundedTransport()  # type: ignore[no-untyped-call]
     loop = asyncio.get_running_loop()
     is_made = is_refused = False
@@ -268,6 +271,17 @@ def _read_as_nodes_write() -> None:
 
 class _TolerantClient(Client):
     # What cannot be read is read as something that nobody has a right or a use for.
+
+    on_cluster_changed: Callable[[], None] | None = None
+    _nodes: frozenset[str] = frozenset()
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # The library (2.16.0) tells of nodes that come, not of those that go.
+        await super()._process_info(info, initial_connection)
+        nodes = frozenset(info.get("connect_urls") or ())
+        has_changed, self._nodes = nodes != self._nodes, nodes
+        if has_changed and not initial_connection and self.on_cluster_changed is not None:
+            self.on_cluster_changed()
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:

@@ -5,7 +5,8 @@ connection is down, and where the listener is too slow, without a word. Who must
 that out by what is in the messages. No error of nats-py leaves this module.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import nats.errors
 from nats.aio.client import Client
@@ -14,6 +15,9 @@ from nats.aio.subscription import Subscription
 
 from dex_protocol import limits
 from dex_runtime.messaging import NoResponder
+
+_SEQUENCE: Final = "Nats-Sequence"
+"""The header that a stream adds to what it republishes (NATS ADR-28)."""
 
 
 class Listener:
@@ -43,6 +47,36 @@ class Listener:
             if not on_message(message.data):
                 await listener.stop()
 
+        listener = await cls._start(client, subject, on_arrival)
+        return listener
+
+    @classmethod
+    async def start_stored(
+        cls, client: Client, subject: str, *, on_message: Callable[[int, bytes], None]
+    ) -> "Listener":
+        """Listen to what a stream broadcasts when it is stored.
+
+        Args:
+            client: An open connection.
+            subject: Where the stream republishes.
+            on_message: Called with each sequence and payload, in order of arrival; must not block
+                and must not raise. What somebody else publishes there is passed over.
+
+        Raises:
+            NoResponder: the connection is closed.
+        """
+
+        async def on_arrival(message: Msg) -> None:
+            sequence = (message.headers or {}).get(_SEQUENCE, "")
+            if sequence.isascii() and sequence.isdecimal():
+                on_message(int(sequence), message.data)
+
+        return await cls._start(client, subject, on_arrival)
+
+    @classmethod
+    async def _start(
+        cls, client: Client, subject: str, on_arrival: Callable[[Msg], Awaitable[None]]
+    ) -> "Listener":
         try:
             subscription = await client.subscribe(
                 subject,
@@ -54,8 +88,7 @@ class Listener:
             )
         except nats.errors.Error as error:
             raise NoResponder(f"the connection takes no subscription: {error}") from error
-        listener = cls(subscription)
-        return listener
+        return cls(subscription)
 
     async def stop(self) -> None:
         """Take in no more; what has arrived and was not yet handed over is dropped."""

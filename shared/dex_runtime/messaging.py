@@ -66,6 +66,37 @@ class _Collector:
         self.ended = ended
 
 
+class _Gatherer:
+    # Replies so far, and what ends them: a while without another.
+    __slots__ = ("_loop", "_quiet_s", "_timer", "ended", "replies")
+
+    def __init__(self, ended: asyncio.Future[None], quiet_s: float) -> None:
+        self.replies: list[Reply] = []
+        self.ended = ended
+        self._quiet_s = quiet_s
+        self._loop = ended.get_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def take(self, reply: Reply) -> None:
+        self.replies.append(reply)
+        self.cancel()
+        self._timer = self._loop.call_later(self._quiet_s, self.end)
+
+    def end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def give_up(self, subject: str, timeout_s: float) -> None:
+        if self.replies:
+            self.end()
+        else:
+            _give_up(self.ended, subject, timeout_s)
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
 class Requester:
     """Requests under way on one connection, each waiting for its own reply.
 
@@ -79,6 +110,7 @@ class Requester:
         self._count = 0
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
         self._collecting: dict[str, _Collector] = {}
+        self._gathering: dict[str, _Gatherer] = {}
         self._subscription: Subscription | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -99,9 +131,14 @@ class Requester:
         return requester
 
     @property
+    def is_connected(self) -> bool:
+        """Whether the connection is there: only then does `NoResponder` tell of others."""
+        return self._client.is_connected
+
+    @property
     def waiting_count(self) -> int:
         """How many requests are under way."""
-        return len(self._waiting) + len(self._collecting)
+        return len(self._waiting) + len(self._collecting) + len(self._gathering)
 
     async def request(
         self,
@@ -159,6 +196,41 @@ class Requester:
             del self._collecting[reply_subject]
         return Replies(collector.replies, status, description)
 
+    async def gather(
+        self, subject: str, payload: bytes, *, quiet_s: float, timeout_s: float
+    ) -> list[Reply]:
+        """Send a request to all who serve a subject, and collect their replies.
+
+        Nobody knows how many will come, so it ends when one has come and no other for a while.
+
+        Args:
+            subject: What they serve, outside of queue groups.
+            payload: The request.
+            quiet_s: How long no other reply may come before that was the last one.
+            timeout_s: How long all of it may take.
+
+        Returns:
+            The replies, at least one, in order of arrival.
+
+        Raises:
+            NoResponder: as for `request`.
+            NoReply: none within the time, or the requester was closed.
+            ValueError: as for `request`.
+        """
+        self._count += 1
+        reply_subject = f"{self._inbox}.{self._count}"
+        gatherer = _Gatherer(self._loop.create_future(), quiet_s)
+        self._gathering[reply_subject] = gatherer
+        timer = self._loop.call_later(timeout_s, gatherer.give_up, subject, timeout_s)
+        try:
+            await self._publish(subject, payload, reply_subject, None)
+            await gatherer.ended
+        finally:
+            timer.cancel()
+            gatherer.cancel()
+            del self._gathering[reply_subject]
+        return gatherer.replies
+
     async def round_trip(self, *, timeout_s: float) -> None:
         """Send a message to oneself and wait for it.
 
@@ -177,6 +249,7 @@ class Requester:
         subscription, self._subscription = self._subscription, None
         waiting: list[asyncio.Future[Any]] = [*self._waiting.values()]
         waiting += [collector.ended for collector in self._collecting.values()]
+        waiting += [gatherer.ended for gatherer in self._gathering.values()]
         for future in waiting:
             if not future.done():
                 future.set_exception(NoReply("the requester was closed"))
@@ -229,7 +302,10 @@ class Requester:
 
     def _collect(self, message: Msg) -> None:
         collector = self._collecting.get(message.subject)
-        if collector is None or collector.ended.done():
+        if collector is None:
+            self._add_gathered(message)
+            return
+        if collector.ended.done():
             return
         headers = message.headers or {}
         status = headers.get(_STATUS)
@@ -239,6 +315,16 @@ class Requester:
             collector.ended.set_exception(NoResponder("nobody serves this subject"))
         else:
             collector.ended.set_result((status, headers.get(_DESCRIPTION, "")))
+
+    def _add_gathered(self, message: Msg) -> None:
+        gatherer = self._gathering.get(message.subject)
+        if gatherer is None or gatherer.ended.done():
+            return
+        headers = message.headers or {}
+        if message.data or headers.get(_STATUS) != _NO_RESPONDERS:
+            gatherer.take(Reply(headers, message.data))
+        elif not gatherer.replies:
+            gatherer.ended.set_exception(NoResponder("nobody serves this subject"))
 
 
 def _give_up(future: asyncio.Future[Any], subject: str, timeout_s: float) -> None:

@@ -50,7 +50,7 @@ class Stream(Struct, frozen=True, kw_only=True):
     name: str
     subjects: tuple[str, ...]
     republish_to: str | None = None
-    """Where each stored message is published again; None for nowhere."""
+    """Where each stored message is published again, a bucket's with its key; None for nowhere."""
     messages_per_subject_max: int = -1
     """How many of a subject's messages are kept, the newest; -1 for all."""
     denies_delete: bool = True
@@ -72,11 +72,14 @@ def log_of(market: str) -> Stream:
     )
 
 
-def bucket(name: str, *, is_readable_anywhere: bool = False) -> Stream:
+def bucket(
+    name: str, *, republish_to: str | None = None, is_readable_anywhere: bool = False
+) -> Stream:
     """Describe a key-value bucket (NATS ADR-8) that keeps one value for each key."""
     return Stream(
         name=bucket_stream(name),
         subjects=(f"$KV.{name}.>",),
+        republish_to=republish_to,
         messages_per_subject_max=1,
         is_readable_anywhere=is_readable_anywhere,
     )
@@ -110,7 +113,7 @@ SHARED: Final = (
     # Written once for each market; who reads an old list reads again.
     bucket(subjects.MARKETS_BUCKET, is_readable_anywhere=True),
     # Whoever looks at these decides by what stands there now, so their leaders answer.
-    bucket(subjects.LEADERS_BUCKET),
+    bucket(subjects.LEADERS_BUCKET, republish_to=subjects.leases(subjects.LEADERS_BUCKET)),
     bucket(subjects.SERVERS_BUCKET),
     object_store(subjects.SNAPSHOTS_STORE),
 )
@@ -195,9 +198,10 @@ def configuration(stream: Stream, *, replicas: int) -> api.StreamConfig:
 def _republished(stream: Stream) -> api.RePublish | None:
     if stream.republish_to is None:
         return None
-    # JetStream 2.15 takes no wildcard here that the destination does not have too.
     (source,) = stream.subjects
-    return api.RePublish(src=source, dest=stream.republish_to)
+    # JetStream 2.15 takes no wildcard in the source that the destination does not have too.
+    wildcard = ".>" if source.endswith(".>") else ""
+    return api.RePublish(src=source, dest=f"{stream.republish_to}{wildcard}")
 
 
 _COMPARED: Final = (

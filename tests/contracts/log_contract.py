@@ -23,8 +23,8 @@ class LogWorld(Protocol):
         """Give the log as one more server sees it."""
         ...
 
-    async def trim(self, first_sequence: int) -> None:
-        """Remove what stands before a sequence, as an operator may."""
+    async def purge(self, first_sequence: int) -> None:
+        """Remove what stands before a sequence, as an operator may: all of it, too."""
         ...
 
 
@@ -253,17 +253,63 @@ class LogContract:
     async def test_trimmed_beginning_is_gone_and_the_rest_stays(self, world: LogWorld) -> None:
         log = await world.open()
         stored = await filled(log, 6)
-        await world.trim(4)
+        await log.trim(4)
+
+        for server in (log, await world.open()):
+            assert await server.bounds() == (4, 6)
+            assert await server.entry(3) is None
+            assert await server.read(2, through_sequence=6, bytes_max=PLENTY) == []
+            assert await contents(server) == stored[3:]
+
+    @pytest.mark.parametrize("again", [1, 2, 4])
+    async def test_trimming_to_the_same_or_an_older_entry_again_is_harmless(
+        self, world: LogWorld, again: int
+    ) -> None:
+        log, other = await world.open(), await world.open()
+        stored = await filled(log, 6)
+        await log.trim(4)
+
+        for server in (log, other):
+            await server.trim(again)
 
         assert await log.bounds() == (4, 6)
-        assert await log.entry(3) is None
-        assert await log.read(2, through_sequence=6, bytes_max=PLENTY) == []
         assert await contents(log) == stored[3:]
 
-    async def test_log_that_was_trimmed_to_its_end_goes_on(self, world: LogWorld) -> None:
+    async def test_trimming_to_the_first_entry_removes_nothing(self, world: LogWorld) -> None:
         log = await world.open()
         stored = await filled(log, 3)
-        await world.trim(4)
+        await log.trim(1)
+
+        assert await contents(log) == stored
+
+    async def test_log_that_was_trimmed_to_its_last_entry_goes_on(self, world: LogWorld) -> None:
+        log, other = await world.open(), await world.open()
+        stored = await filled(log, 3)
+        await other.trim(3)
+
+        assert await log.bounds() == (3, 3)
+        await log.append(b"next", after=after(3, stored[2]))
+        await other.append(b"after it", after=after(4, b"next"))
+        assert await contents(log) == [stored[2], b"next", b"after it"]
+        assert await log.bounds() == (3, 5)
+
+    @pytest.mark.parametrize("count", [0, 3])
+    @pytest.mark.parametrize("beyond", [1, 5])
+    async def test_trimming_beyond_the_end_removes_nothing(
+        self, world: LogWorld, count: int, beyond: int
+    ) -> None:
+        """Else the next entry would stand there, and those between would seem to be lost."""
+        log = await world.open()
+        stored = await filled(log, count)
+        await log.trim(count + beyond)
+
+        assert await log.bounds() == (1, count)
+        assert await contents(log) == stored
+
+    async def test_log_that_was_purged_to_its_end_goes_on(self, world: LogWorld) -> None:
+        log = await world.open()
+        stored = await filled(log, 3)
+        await world.purge(4)
 
         assert await log.bounds() == (4, 3)
         await log.append(b"next", after=after(3, stored[2]))

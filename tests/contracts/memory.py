@@ -1,20 +1,33 @@
-"""The ports' rules as plain state: a log and a store of snapshots in memory.
+"""The ports' rules as plain state: a log, a store of snapshots and leases in memory.
 
-Synchronous, for a simulation that decides itself when things happen; `LogOver` and `SnapshotsOver`
-give them the ports' asynchronous shape. The suites next door prove that they behave like JetStream.
+Synchronous, for a simulation that decides itself when things happen; `LogOver`, `SnapshotsOver` and
+`LeasesOver` give them the ports' asynchronous shape. The suites next door prove that they behave
+like JetStream.
 """
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeVar
 
-from dex_protocol.codec import hash_of
+import msgspec
+
+from dex_protocol.codec import UNREADABLE, encode, hash_of
+from dex_protocol.subjects import LEADERS_BUCKET, SERVERS_BUCKET
 from dex_server.replication.ports import (
     Entry,
+    LeaderNews,
+    LeaderRecord,
+    LogUnavailable,
+    News,
     Position,
+    ServerNews,
+    ServerRecord,
     SnapshotInvalid,
     SnapshotName,
     Undecided,
 )
+
+T = TypeVar("T")
 
 
 class MemoryLog:
@@ -61,7 +74,12 @@ class MemoryLog:
         return entries
 
     def trim(self, first_sequence: int) -> None:
-        """Remove what stands before a sequence."""
+        """Remove what stands before an entry, if that one stands."""
+        if self.entry(first_sequence) is not None:
+            self.purge(first_sequence)
+
+    def purge(self, first_sequence: int) -> None:
+        """Remove what stands before a sequence, all of it if that is the next one."""
         del self._entries[: first_sequence - self._first]
         self._first = first_sequence
 
@@ -94,6 +112,11 @@ class LogOver:
         """See `ports.Log`."""
         await asyncio.sleep(0)
         return self._log.read(from_sequence, through_sequence=through_sequence, bytes_max=bytes_max)
+
+    async def trim(self, first_sequence: int) -> None:
+        """See `ports.Log`."""
+        await asyncio.sleep(0)
+        self._log.trim(first_sequence)
 
 
 class MemorySnapshots:
@@ -150,3 +173,108 @@ class SnapshotsOver:
         """See `ports.Snapshots`."""
         await asyncio.sleep(0)
         self._snapshots.remove(name)
+
+
+class MemoryLeaseStore:
+    """Two buckets of leases: bytes under keys, each writing with a revision."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.is_interrupted = False
+        """Whether nothing is answered, and nothing written."""
+        self._revisions: dict[str, int] = {}
+        # Oldest first, as a key that is written again goes to the end; None for a deleted one.
+        self._written: dict[str, dict[str, tuple[int, bytes | None]]] = {}
+
+    def write(self, bucket: str, key: str, payload: bytes | None) -> int:
+        """Write bytes under a key, or delete it; give the revision."""
+        self._must_answer()
+        keys = self._written.setdefault(bucket, {})
+        keys.pop(key, None)
+        self._revisions[bucket] = revision = self._revisions.get(bucket, 0) + 1
+        keys[key] = (revision, payload)
+        return revision
+
+    def revision(self, bucket: str, key: str) -> int:
+        """Tell the revision that stands under a key; 0 when nobody ever wrote there."""
+        self._must_answer()
+        return self._written.get(bucket, {}).get(key, (0, None))[0]
+
+    def since(self, bucket: str, revision: int) -> list[tuple[str, int, bytes | None]]:
+        """Give the keys written after a revision, oldest first, with what stands there."""
+        self._must_answer()
+        keys = self._written.get(bucket, {})
+        return [(key, *written) for key, written in keys.items() if written[0] > revision]
+
+    def _must_answer(self) -> None:
+        if self.is_interrupted:
+            raise LogUnavailable("no answer")
+
+
+class MemoryLeases:
+    """The leases as one server sees them: a store shared with others, and what it has seen."""
+
+    def __init__(self, store: MemoryLeaseStore) -> None:
+        """Have seen nothing yet."""
+        self._store = store
+        self._seen_servers = 0
+        self._seen_leaders = 0
+
+    def news(self) -> News:
+        """Give what was written since the last news."""
+        servers = self._store.since(SERVERS_BUCKET, self._seen_servers)
+        leaders = self._store.since(LEADERS_BUCKET, self._seen_leaders)
+        self._seen_servers = max([self._seen_servers, *(revision for _, revision, _ in servers)])
+        self._seen_leaders = max([self._seen_leaders, *(revision for _, revision, _ in leaders)])
+        return News(
+            servers=[
+                ServerNews(key, revision, _record(payload, ServerRecord))
+                for key, revision, payload in servers
+            ],
+            leaders=[
+                LeaderNews(key, revision, _record(payload, LeaderRecord))
+                for key, revision, payload in leaders
+            ],
+        )
+
+    def renew(self, record: ServerRecord) -> None:
+        """Write a server's record."""
+        self._store.write(SERVERS_BUCKET, record.server, encode(record))
+
+    def name(self, market: str, record: LeaderRecord, *, after: int) -> int | None:
+        """Write who is to lead a market, if nobody wrote since a revision."""
+        if self._store.revision(LEADERS_BUCKET, market) != after:
+            return None
+        return self._store.write(LEADERS_BUCKET, market, encode(record))
+
+
+def _record(payload: bytes | None, kind: type[T]) -> T | None:
+    if payload is None:
+        return None
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except UNREADABLE:
+        return None
+
+
+class LeasesOver:
+    """The port `Leases` over a `MemoryLeases`."""
+
+    def __init__(self, leases: MemoryLeases) -> None:
+        """Be one server's."""
+        self._leases = leases
+
+    async def news(self) -> News:
+        """See `ports.Leases`."""
+        await asyncio.sleep(0)
+        return self._leases.news()
+
+    async def renew(self, record: ServerRecord) -> None:
+        """See `ports.Leases`."""
+        await asyncio.sleep(0)
+        self._leases.renew(record)
+
+    async def name(self, market: str, record: LeaderRecord, *, after: int) -> int | None:
+        """See `ports.Leases`."""
+        await asyncio.sleep(0)
+        return self._leases.name(market, record, after=after)

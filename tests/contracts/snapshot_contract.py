@@ -18,6 +18,7 @@ def named(market: str, sequence: int, data: bytes) -> SnapshotName:
         position=Position(sequence, hash_of(b"commit %d" % sequence)),
         hash=hash_of(data),
         digest="587c8614dad8f225",
+        state=hash_of(b"state after commit %d" % sequence),
     )
 
 

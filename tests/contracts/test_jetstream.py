@@ -258,7 +258,7 @@ async def test_snapshot_whose_chunks_are_gone_is_invalid(
         for info in await (await client.jetstream().object_store("DEX-SNAPSHOTS")).list()
         if info.name.startswith(f"{market}.")
     ]
-    await api.purge(requester, "OBJ_DEX-SNAPSHOTS", subject=f"$O.DEX-SNAPSHOTS.C.{stored.nuid}")
+    await api.purge(requester, "OBJ_DEX-SNAPSHOTS", {"filter": f"$O.DEX-SNAPSHOTS.C.{stored.nuid}"})
 
     with pytest.raises(SnapshotInvalid):
         await snapshots.load(name)
@@ -276,10 +276,12 @@ async def test_snapshot_is_an_ordinary_object_to_other_clients(
     name: SnapshotName = named(market, 7, data)
     snapshots = JetStreamSnapshots(requester)
     await store.put(f"notes about {market}", b"somebody's")
+    await store.put(f"{market}.7.{name.position.hash}.{name.hash}.{name.digest}", b"of five parts")
 
     await snapshots.save(name, data)
 
-    (info,) = [info for info in await store.list() if info.name.startswith(f"{market}.")]
+    ours = [info for info in await store.list() if info.name.startswith(f"{market}.")]
+    (info,) = [info for info in ours if info.name.endswith(f".{name.state}")]
     assert (await store.get(info.name)).data == data
     assert await snapshots.names(market) == [name]
 

@@ -153,10 +153,11 @@ class Exchange:
         sequence: int = answer["sequence"]
         return sequence
 
-    async def status(self, market: str) -> dict[str, Any]:
-        """Ask how a market stands, until a leader says so."""
+    async def status(self, market: str, *, min_sequence: int = 0) -> dict[str, Any]:
+        """Ask how a market stands, until a server says so that has that commit."""
         async with connected(self.nodes) as client:
-            return await asked(client, f"dex.query.{market}.status.operator", {})
+            query = {"min_sequence": min_sequence}
+            return await asked(client, f"dex.query.{market}.status.operator", query)
 
     async def first_in_log(self, market: str) -> dict[str, Any]:
         """Ask for the oldest commit that there still is, as a peer who knows none."""

@@ -1,4 +1,7 @@
-"""`dex-local`: up twice, taken ports, what ends by itself, Ctrl-C, down, clean."""
+"""`dex-local`: up twice, taken ports, what ends by itself, Ctrl-C, servers that come and go, down.
+
+Which server leads is nowhere taken for granted.
+"""
 
 import signal
 import socket
@@ -10,9 +13,12 @@ from pathlib import Path
 import pytest
 
 from deploy import nodes, processes, state
+from deploy.embedded import cluster
 from deploy.processes import Process
 
 READY_TIMEOUT_S = 90
+
+NODES = ["nats-1", "nats-2", "nats-3"]
 
 
 class Local:
@@ -67,7 +73,7 @@ def test_up_twice_is_harmless_and_down_leaves_no_process_but_the_data(local: Loc
     assert first.returncode == 0, first.stderr
     assert "The exchange is ready." in first.stdout
     started = local.processes()
-    assert list(started) == ["nats-1", "nats-2", "nats-3"]
+    assert list(started) == NODES
     assert all(processes.is_running(process) for process in started.values())
     assert f"nats://127.0.0.1:{local.ports[0]}" in first.stdout
 
@@ -155,29 +161,170 @@ def test_interrupted_up_leaves_nothing_running(local: Local, number: signal.Sign
     assert local.processes() == {}
 
 
-def test_up_with_a_server_opens_the_markets_and_brings_a_killed_server_back(local: Local) -> None:
+def test_up_starts_two_servers_and_opens_the_markets_and_brings_a_killed_server_back(
+    local: Local,
+) -> None:
     first = local.up("--market", "BTC-USD")
     assert first.returncode == 0, first.stderr
-    assert_trading(local, "BTC-USD")
     before = local.processes()
-    processes.send(before["server-1"], signal.SIGKILL)
-    until(lambda: not processes.is_running(before["server-1"]))
+    assert list(before) == [*NODES, "server-1", "server-2"]
+    assert_trading(local, "BTC-USD")
+
+    killed = local.run("kill-server", "server-1")
+    assert killed.returncode == 0, killed.stderr
+    assert "server-1 is killed; `uv run just up --dir" in killed.stdout
+    assert running(local) == [*NODES, "server-2"]
+    status = local.run("status")
+    assert status.returncode == 1
+    assert ["server-1", "not", "running"] in [row[:3] for row in rows(status.stdout, "PROCESS")]
 
     again = local.run("up", "--market", "ETH-USD")
 
     assert again.returncode == 0, again.stderr
-    assert "server-1 had ended\nstarting server-1\n" in again.stderr
-    assert_trading(local, "BTC-USD", "ETH-USD")
+    assert again.stderr == "server-1 had ended\nstarting server-1\n"
     after = local.processes()
+    assert [name for name in before if before[name] != after[name]] == ["server-1"]
+    assert_trading(local, "BTC-USD", "ETH-USD")
     assert local.run("down").returncode == 0
     assert not any(processes.is_running(process) for process in after.values())
 
 
+def test_servers_come_and_go_while_the_rest_goes_on(local: Local) -> None:
+    up = local.up("--nodes", "1", "--servers", "1", "--market", "BTC-USD")
+    assert up.returncode == 0, up.stderr
+    before = local.processes()
+
+    for arguments, name in [([], "server-2"), (["alice"], "alice"), ([], "server-3")]:
+        added = local.run("add-server", *arguments)
+        assert added.returncode == 0, added.stderr
+        assert added.stderr == f"starting {name}\n"
+        assert rows(added.stdout, "PROCESS")[-1][0] == name
+    names = ["nats-1", "server-1", "server-2", "alice", "server-3"]
+    assert running(local) == names
+    assert_trading(local, "BTC-USD")
+
+    left = local.run("stop-server", "server-1")
+    assert left.returncode == 0, left.stderr
+    assert left.stderr == "stopping server-1\n"
+    assert not processes.is_running(before["server-1"])
+    names.remove("server-1")
+    assert_trading(local, "BTC-USD")
+    assert [row[0] for row in rows(local.run("status").stdout, "PROCESS")] == names
+
+    assert local.run("kill-server", "alice").returncode == 0
+    back = local.run("add-server", "alice")
+    assert back.returncode == 0, back.stderr
+    again = local.run("up")
+    assert again.returncode == 0, again.stderr
+    assert "The exchange is running already." in again.stdout
+    assert sorted(running(local)) == sorted(names)
+    assert local.processes()["nats-1"] == before["nats-1"]
+
+    started = local.processes()
+    assert local.run("down").returncode == 0
+    assert not any(processes.is_running(process) for process in started.values())
+    assert local.run("stop-server", "alice").returncode == 0
+    brought_back = local.run("up")
+    assert brought_back.returncode == 0, brought_back.stderr
+    assert running(local) == ["nats-1", "server-2", "server-3"]
+
+
+def test_first_server_joins_nodes_that_run_alone_and_opens_the_markets(local: Local) -> None:
+    up = local.up("--nodes", "1", "--servers", "0", "--market", "BTC-USD")
+    assert up.returncode == 0, up.stderr
+    assert "MARKET" not in up.stdout
+
+    added = local.run("add-server")
+
+    assert added.returncode == 0, added.stderr
+    assert running(local) == ["nats-1", "server-1"]
+    assert_trading(local, "BTC-USD")
+
+
+def test_impossible_change_of_the_servers_is_refused_and_says_why(local: Local) -> None:
+    up = local.up("--nodes", "1", "--market", "BTC-USD")
+    assert up.returncode == 0, up.stderr
+    before = local.processes()
+
+    for arguments, complaint in [
+        (["add-server", "server-2"], "server-2 is running already"),
+        (["kill-server", "server-9"], "no server server-9; running: server-1, server-2"),
+        (["stop-server", "nats-1"], "no server nats-1; running: server-1, server-2"),
+        (["up", "--servers", "1"], "or take servers out with `just stop-server`"),
+    ]:
+        refused = local.run(*arguments)
+        assert refused.returncode == 1
+        assert complaint in refused.stderr
+    assert local.processes() == before
+    assert running(local) == list(before)
+
+    assert local.run("kill-server", "server-2").returncode == 0
+    again = local.run("kill-server", "server-2")
+    assert again.returncode == 1
+    assert "server-2 is not running" in again.stderr
+
+
+def test_server_that_cannot_join_is_ended_and_forgotten(local: Local) -> None:
+    up = local.up("--nodes", "1", "--servers", "0")
+    assert up.returncode == 0, up.stderr
+    before = state.load(local.directory)
+    with subprocess.Popen(
+        local.command("add-server"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as add:
+        # A server needs a moment to start, and the markets to open.
+        until(lambda: "server-1" in local.processes())
+        started = local.processes()
+        add.send_signal(signal.SIGINT)
+        _, said = add.communicate(timeout=30)
+
+    assert add.returncode == 128 + signal.SIGINT
+    assert said == "starting server-1\nstopping server-1\ninterrupted by SIGINT\n"
+    assert not processes.is_running(started["server-1"])
+    assert state.load(local.directory) == before
+
+
+async def test_cluster_of_a_program_can_be_hurt_and_mended_and_leaves_nothing() -> None:
+    said: list[str] = []
+    async with cluster(["BTC-USD"], node_count=1, server_count=2, say=said.append) as exchange:
+        first, second = exchange.servers
+        directory = first.log.parent
+        await first.kill()
+        assert [server.is_running() for server in exchange.servers] == [False, True]
+
+        again = exchange.start_server("server-1")
+        third = exchange.start_server("server-3")
+        assert exchange.servers == [again, second, third]
+        await exchange.nodes[0].stop(graceful=False)
+        await exchange.start_nodes()
+        third.pause()
+        assert all(server.is_running() for server in exchange.servers)
+        started = [server.process for server in exchange.servers]
+        started += [node.process for node in exchange.nodes]
+
+    assert not any(processes.is_running(process) for process in started)
+    assert not directory.exists()
+    assert said[1:] == [
+        "starting 2 servers, and opening BTC-USD",
+        "stopping the servers and the node",
+    ]
+
+
+def running(local: Local) -> list[str]:
+    return [name for name, process in local.processes().items() if processes.is_running(process)]
+
+
+def rows(table: str, heading: str) -> list[list[str]]:
+    """Read a table of `status` to its end."""
+    lines = table.partition(heading)[2].partition("\n\n")[0].splitlines()
+    return [line.split() for line in lines[1:]]
+
+
 def assert_trading(local: Local, *markets: str) -> None:
+    # A market may be on its way to another server; `status` asks any, and one may lag behind.
+    until(lambda: local.run("status").returncode == 0)
     status = local.run("status")
-    assert status.returncode == 0, status.stdout
-    rows = [line.split() for line in status.stdout.partition("MARKET")[2].splitlines()[1:]]
-    assert [row[:2] for row in rows] == [[market, "trading"] for market in markets]
+    found = [row[:2] for row in rows(status.stdout, "MARKET")]
+    assert found == [[market, "trading"] for market in markets], status.stdout
 
 
 def until(condition: Callable[[], bool], *, timeout_s: float = 20) -> None:

@@ -18,6 +18,7 @@ from dex_client.commands.book import book, trades
 from dex_client.commands.markets import markets as market_commands
 from dex_client.commands.options import DEFAULT_NATS, CannotRun, above_0, market_name, nats_servers
 from dex_client.commands.orders import amend, buy, cancel, cancel_all, order, orders, sell
+from dex_client.commands.status import status
 from dex_client.commands.tail import tail
 from dex_client.errors import ExchangeError
 from dex_client.load.options import Load
@@ -246,6 +247,6 @@ def _print(report: Report, json_file: str | None) -> None:
 for command in (
     *(buy, sell, cancel, amend, cancel_all),
     *(order, orders, book, trades, tail),
-    market_commands,
+    *(market_commands, status),
 ):
     main.add_command(command)

@@ -1,15 +1,21 @@
-"""What operators ask for: opening a market here, everything else by the market's leader."""
+"""What operators ask for: opening a market at any server, everything else of the market's leader.
+
+Any server takes an operator's request, and hands on what is the leader's to decide.
+"""
 
 import asyncio
 from typing import Final
 
+from dex_protocol import subjects
 from dex_protocol.administration import REQUESTS, AdminReply, OpenRequest, What
-from dex_protocol.codec import decode_as, encode
+from dex_protocol.codec import UNREADABLE, decode_as, decode_reply, encode
 from dex_protocol.ids import is_market
 from dex_protocol.reasons import Reason, RetryReason
 from dex_protocol.receipts import Receipt, refused, retry
 from dex_protocol.specification import SpecificationChange, normalized, what_is_wrong
-from dex_runtime.serving import Incoming
+from dex_runtime.messaging import NoReply, NoResponder, Requester
+from dex_runtime.serving import Incoming, ReplyAddress
+from dex_server.driver import Driver
 from dex_server.markets import Markets
 from dex_server.replication.effects import Administered
 from dex_server.replication.ports import LogUnavailable
@@ -17,26 +23,50 @@ from dex_server.replication.ports import LogUnavailable
 OPENING_S: Final = 5.0
 """How long an opening waits until the market is led: some ms, or NATS elects (4 to 9 s)."""
 
+HANDED_ON_S: Final = 2.0
+"""How long a leader may take to answer what was handed on to it: one append."""
+
+LOOK_S: Final = 0.02
+"""Between two looks whether somebody leads."""
+
 
 class Admin:
     """The operators' requests to one server."""
 
-    def __init__(self, markets: Markets) -> None:
-        """Take the server's markets."""
+    def __init__(self, markets: Markets, requester: Requester) -> None:
+        """Take the server's markets, and the connection to hand requests on over."""
         self._markets = markets
+        self._requester = requester
 
     def on_request(self, incoming: Incoming) -> None:
-        """Answer a request, or have it answered."""
+        """Answer an operator's request, or have it answered."""
         _, _, market, what = incoming.subject.split(".", 3)
         read = self._read(market, what, incoming)
         if isinstance(read, Receipt):
-            self._markets.spawn(incoming.reply_to.send(encode(read)))
+            answer = incoming.reply_to.send(encode(read))
+            self._markets.spawn(answer)
         elif isinstance(read, OpenRequest):
-            self._markets.spawn(self._open(market, read, incoming))
-        elif (driver := self._markets.drivers.get(market)) is not None:
-            driver.administer(read)
+            self._markets.spawn(self._open(market, read, incoming.reply_to))
         else:
-            self._markets.spawn(self._find_and_administer(market, read))
+            self._markets.spawn(self._administer(market, read, incoming))
+
+    def on_handed_on(self, incoming: Incoming) -> None:
+        """Answer what another server handed on: as the leader, or not at all."""
+        _, _, _, market, what = incoming.subject.split(".", 4)
+        read = self._read(market, what, incoming)
+        driver = self._markets.drivers.get(market)
+        if isinstance(read, Receipt):
+            answer = read
+        elif driver is None or driver.replica.role != "leader":
+            answer = retry(RetryReason.not_leader)
+        elif isinstance(read, OpenRequest):
+            opened = AdminReply(driver.replica.stored)
+            self._markets.spawn(incoming.reply_to.send(encode(opened)))
+            return
+        else:
+            driver.administer(read)
+            return
+        self._markets.spawn(incoming.reply_to.send(encode(answer)))
 
     def _read(
         self, market: str, what: str, incoming: Incoming
@@ -55,29 +85,60 @@ class Admin:
         named: What = what  # type: ignore[assignment]  # a key of REQUESTS is a What
         return Administered(named, change, incoming.reply_to)
 
-    async def _find_and_administer(self, market: str, wish: Administered) -> None:
+    # --- What the leader decides ----------------------------------------------------------------
+
+    async def _administer(self, market: str, wish: Administered, incoming: Incoming) -> None:
         try:
             driver = await self._markets.find(market)
         except LogUnavailable as unavailable:
-            answer = retry(RetryReason.unavailable, str(unavailable))
-        else:
-            if driver is not None:
-                driver.administer(wish)
-                return
+            again = retry(RetryReason.unavailable, str(unavailable))
+            await incoming.reply_to.send(encode(again))
+            return
+        if driver is None:
             answer = refused(Reason.unknown_market, f"there is no market {market[:80]!r}")
-        await wish.reply_to.send(encode(answer))
+            await incoming.reply_to.send(encode(answer))
+        elif driver.replica.role == "leader":
+            driver.administer(wish)
+        else:
+            payload = await self._handed_on(driver, wish.what, incoming.payload)
+            if payload is not None:
+                await incoming.reply_to.send(payload)
 
-    async def _open(self, market: str, request: OpenRequest, incoming: Incoming) -> None:
+    async def _handed_on(self, driver: Driver, what: What, payload: bytes) -> bytes | None:
+        """Hand a request on to the leader.
+
+        Returns:
+            Its answer; None when there is none, so that nobody knows what became of the request.
+        """
+        standing = driver.replica.standing
+        try:
+            if standing.leader in ("", driver.replica.server):
+                raise NoResponder("nobody leads it")
+            return await self._requester.request(
+                subjects.lead(standing.leader, standing.market, what),
+                payload,
+                timeout_s=HANDED_ON_S,
+            )
+        except NoResponder:
+            why = f"nobody leads {standing.market} just now"
+            return encode(retry(RetryReason.unavailable, why))
+        except NoReply:
+            return None
+
+    # --- Opening --------------------------------------------------------------------------------
+
+    async def _open(self, market: str, request: OpenRequest, reply_to: ReplyAddress) -> None:
         try:
             async with asyncio.timeout(OPENING_S):
-                answer = await self._opened(market, encode(normalized(request.specification)))
+                answer = await self._opened(market, request)
         except TimeoutError:
             answer = retry(RetryReason.unavailable, f"nobody leads {market} yet")
         except LogUnavailable as unavailable:
             answer = retry(RetryReason.unavailable, str(unavailable))
-        await incoming.reply_to.send(encode(answer))
+        await reply_to.send(encode(answer))
 
-    async def _opened(self, market: str, wanted: bytes) -> AdminReply | Receipt:
+    async def _opened(self, market: str, request: OpenRequest) -> AdminReply | Receipt:
+        wanted = encode(normalized(request.specification))
         written = await self._markets.directory.open(market, wanted)
         if written != wanted:
             return refused(
@@ -87,8 +148,20 @@ class Admin:
             )
         driver = await self._markets.add(market, written)
         # Opened means that an order can be placed.
-        await driver.leads.wait()
+        while driver.replica.role != "leader":
+            payload = await self._handed_on(driver, "open", encode(request))
+            if payload is not None and (sequence := _sequence_in(payload)) is not None:
+                return AdminReply(sequence)
+            await asyncio.sleep(LOOK_S)
         return AdminReply(driver.replica.stored)
+
+
+def _sequence_in(payload: bytes) -> int | None:
+    # None for a refusal, which has no such field, or something that nobody can read.
+    try:
+        return decode_reply(payload, AdminReply).sequence
+    except UNREADABLE:
+        return None
 
 
 def _wrong_opening(market: str, request: OpenRequest) -> str | None:

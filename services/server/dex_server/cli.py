@@ -2,13 +2,15 @@
 
 import asyncio
 import re
+import secrets
 import sys
+from functools import partial
 from typing import Final
 
 import click
 
 from dex_protocol import limits
-from dex_runtime import topology
+from dex_runtime import discovery, topology
 from dex_runtime.connection import Connection
 from dex_runtime.messaging import Requester
 from dex_runtime.service import run, set_up_logging
@@ -16,10 +18,15 @@ from dex_runtime.serving import Responder
 from dex_server import server
 from dex_server.config import Config
 from dex_server.connections import Connections
+from dex_server.driver import Broadcasts
+from dex_server.electing import Electing
+from dex_server.jetstream import log as jetstream_log
+from dex_server.jetstream.leases import JetStreamLeases
 from dex_server.jetstream.log import JetStreamLog
 from dex_server.jetstream.markets import Directory
 from dex_server.jetstream.snapshots import JetStreamSnapshots
 from dex_server.markets import Ports
+from dex_server.replication.elections import Elections
 from dex_server.replication.ports import Log, LogUnavailable
 from dex_server.replication.replica import Settings
 
@@ -59,8 +66,17 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
     show_default=True,
     help="Commits between two snapshots of a market.",
 )
-def main(name: str, nats: str, replicas: str, window: int, snapshot_commits: int) -> None:
-    """Hold the exchange's markets and lead them, until told to stop.
+@click.option(
+    "--trim-logs",
+    is_flag=True,
+    help="Cut each log before the older of its two snapshots, for good. Off, logs grow for ever.",
+)
+def main(
+    name: str, nats: str, replicas: str, window: int, snapshot_commits: int, trim_logs: bool
+) -> None:
+    """Hold the exchange's markets, and lead a fair share of them, until told to stop.
+
+    Any number of servers may run, on any machines, each with a name of its own.
 
     Example: dex-server --name server-1 --nats nats://127.0.0.1:4222
     """
@@ -75,7 +91,7 @@ def main(name: str, nats: str, replicas: str, window: int, snapshot_commits: int
         name=name,
         nats=addresses,
         replicas=int(replicas),
-        settings=Settings(window=window, snapshot_commits=snapshot_commits),
+        settings=Settings(window=window, snapshot_commits=snapshot_commits, trims_log=trim_logs),
     )
     set_up_logging()
     sys.exit(run(lambda stop: connect_and_serve(config, stop)))
@@ -86,18 +102,38 @@ async def connect_and_serve(config: Config, stop: asyncio.Event) -> None:
 
     Raises:
         ConnectionLost: NATS will not have this server any more.
+        ServerDisplaced: another process runs under its name.
     """
     connections = Connections(config, stop)
+    watcher = _LateWatcher()
     try:
-        log = await connections.open("log")
+        log = await connections.open("log", watcher=watcher)
         orders = await connections.open("orders")
         queries = await connections.open("queries")
         if log is None or orders is None or queries is None:
             return
         if await connections.make_shared(log):
-            await server.serve(config, await _ports(config, log, orders, queries), stop)
+            ports = await _ports(config, log, orders, queries)
+            incarnation = secrets.token_hex(8)
+            electing = Electing(Elections(config.name, incarnation), ports.leases, ports.requester)
+            watcher.target = electing
+            await JetStreamLeases.watch(log, electing.leaders_changed)
+            await server.serve(config, incarnation, ports, electing, stop)
     finally:
         await connections.close()
+
+
+class _LateWatcher:
+    # Whoever draws conclusions is made when the connection is there.
+    target: Electing | None = None
+
+    def connected(self, *, is_up: bool) -> None:
+        if self.target is not None:
+            self.target.connected(is_up=is_up)
+
+    def cluster_changed(self) -> None:
+        if self.target is not None:
+            self.target.cluster_changed()
 
 
 async def _ports(
@@ -115,11 +151,18 @@ async def _ports(
             raise LogUnavailable(str(error)) from error
         return JetStreamLog(requester, market)
 
+    def listen_to(market: str) -> Broadcasts:
+        return partial(jetstream_log.listen, log, market)
+
     return Ports(
         log_of=log_of,
+        listen_to=listen_to,
         snapshots=JetStreamSnapshots(requester),
         directory=Directory(requester),
+        leases=JetStreamLeases(requester),
         orders=Responder(orders),
         queries=Responder(queries),
-        alarms=Responder(log),
+        register=partial(discovery.register, queries),
+        vitals=Responder(log),
+        requester=requester,
     )

@@ -7,7 +7,7 @@ ends the server: whoever supervises it starts another one. Knows nothing of what
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from dex_runtime import connection, topology
 from dex_runtime.connection import CannotConnect, Connection, ConnectionOptions
@@ -26,6 +26,18 @@ class ConnectionLost(Exception):
     """NATS closed a connection for good; start the server again."""
 
 
+class Watcher(Protocol):
+    """Who draws conclusions from a connection's fate."""
+
+    def connected(self, *, is_up: bool) -> None:
+        """Take note that it is there again, or lost."""
+        ...
+
+    def cluster_changed(self) -> None:
+        """Take note that NATS nodes came or went."""
+        ...
+
+
 class Connections:
     """All connections of a server, from the first to the last."""
 
@@ -38,18 +50,22 @@ class Connections:
         self._is_closing = False
         self._lost: str | None = None
 
-    async def open(self, purpose: str) -> Connection | None:
-        """Connect as soon as there is a NATS node to connect to; None when told to stop."""
+    async def open(self, purpose: str, *, watcher: Watcher | None = None) -> Connection | None:
+        """Connect as soon as there is a NATS node to connect to; None when told to stop.
+
+        Args:
+            purpose: What it is for, in a word.
+            watcher: Told when it is lost and there again, and when NATS nodes come and go.
+        """
         options = ConnectionOptions(
             servers=self._config.nats, name=f"{self._config.name}-{purpose}"
         )
         client = await self._until_there(
             lambda: connection.connect(
                 options,
-                on_disconnected=lambda: self._on_disconnected(purpose),
-                on_reconnected=lambda: _log.info(
-                    "the connection for %s is there again", purpose, extra=self._about
-                ),
+                on_disconnected=lambda: self._on_disconnected(purpose, watcher),
+                on_reconnected=lambda: self._on_reconnected(purpose, watcher),
+                on_cluster_changed=None if watcher is None else watcher.cluster_changed,
                 on_closed=lambda: self._on_closed(purpose),
                 on_error=lambda text: _log.warning(
                     "NATS (%s): %s", purpose, text, extra=self._about
@@ -76,8 +92,7 @@ class Connections:
             ConnectionLost: NATS did it before.
         """
         self._is_closing = True
-        for client in self._clients:
-            await connection.close(client)
+        await asyncio.gather(*(connection.close(client) for client in self._clients))
         if self._lost is not None:
             raise ConnectionLost(f"NATS closed the connection for {self._lost} for good")
 
@@ -103,9 +118,16 @@ class Connections:
             doing.cancel()
             told.cancel()
 
-    def _on_disconnected(self, purpose: str) -> None:
+    def _on_disconnected(self, purpose: str, watcher: Watcher | None) -> None:
         if not self._is_closing:
             _log.warning("the connection for %s is lost", purpose, extra=self._about)
+            if watcher is not None:
+                watcher.connected(is_up=False)
+
+    def _on_reconnected(self, purpose: str, watcher: Watcher | None) -> None:
+        _log.info("the connection for %s is there again", purpose, extra=self._about)
+        if watcher is not None:
+            watcher.connected(is_up=True)
 
     def _on_closed(self, purpose: str) -> None:
         if not self._is_closing:

@@ -10,7 +10,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar, assert_never
 
 from dex_protocol import subjects
+from dex_protocol.standing import Role
 from dex_runtime.clock import monotonic_us, now_us
+from dex_runtime.listening import Listener
+from dex_runtime.messaging import NoResponder
 from dex_runtime.serving import Incoming, Responder, Service
 from dex_server import snapshotting
 from dex_server.replication.effects import (
@@ -20,18 +23,22 @@ from dex_server.replication.effects import (
     AppendConfirmed,
     AppendUndecided,
     Asked,
+    Dismissed,
     Effect,
     EndFound,
     FindEnd,
+    HashState,
+    Heard,
     Input,
     Instant,
+    Listen,
     ListSnapshots,
     LoadSnapshot,
     LogRead,
     Look,
-    Lost,
     Nominated,
     Note,
+    OnDuty,
     ReadLog,
     RemoveSnapshot,
     Request,
@@ -47,13 +54,17 @@ from dex_server.replication.effects import (
     SnapshotUnusable,
     Stands,
     Start,
+    StateHashed,
     Stopped,
     TakeSnapshot,
     Tick,
     ToldToStop,
+    TrimLog,
+    Unlisten,
     Unserve,
 )
 from dex_server.replication.ports import (
+    Entry,
     Log,
     LogUnavailable,
     SnapshotInvalid,
@@ -72,9 +83,6 @@ AGAIN_S: Final = 0.05
 READ_BYTES: Final = 4 * 1024 * 1024
 """How much of a log is asked for at once: applied in about 0.2 s, while other markets wait."""
 
-RENOMINATED_S: Final = 2.0
-"""How long a server that lost the lead waits before it tries again: another may lead by then."""
-
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -88,28 +96,52 @@ class Alarms(Protocol):
         ...
 
 
+class Observer(Protocol):
+    """Who wants to know how replicas stand."""
+
+    def replica_stands(self, market: str, role: Role, *, could_lead: bool) -> None:
+        """Take note of it; called when it has changed."""
+        ...
+
+
+Broadcasts = Callable[[Callable[[Entry], None]], Coroutine[Any, Any, Listener]]
+"""Gives each entry of the log to a function when it is broadcast."""
+
+
 class Driver:
     """One market on this server: its replica, its ports, and the requests to it."""
 
     def __init__(
-        self, replica: Replica, *, log: Log, snapshots: Snapshots, orders: Responder, alarms: Alarms
+        self,
+        replica: Replica,
+        *,
+        log: Log,
+        listen: Broadcasts,
+        snapshots: Snapshots,
+        orders: Responder,
+        alarms: Alarms,
+        observer: Observer,
     ) -> None:
         """Take the ports of one market, and the connection that its orders arrive on."""
         self.replica = replica
         self.log = log
+        self._listen = listen
         self._snapshots = snapshots
         self._orders = orders
         self._alarms = alarms
+        self._observer = observer
         self._about = {"market": replica.name, "server": replica.server}
-        self._inputs: list[Input] = [Start(), Nominated()]
+        self._inputs: list[Input] = [Start()]
         self._requests: list[Request] = []
+        self._heard: list[Entry] = []
+        self._ticked_at = 0
+        self._stood: tuple[Role, bool] | None = None
         self._wake = asyncio.Event()
         self._service: Service | None = None
+        self._listener: Listener | None = None
         self._tasks: asyncio.TaskGroup
         self._under_way: set[asyncio.Task[None]] = set()
         self.is_stopped = False
-        self.leads = asyncio.Event()
-        """Set while this server leads the market."""
 
     # --- From outside ---------------------------------------------------------------------------
 
@@ -125,6 +157,18 @@ class Driver:
     def administer(self, wish: Administered) -> None:
         """Put an operator's wish into the inbox."""
         self.give(wish)
+
+    def nominate(self) -> None:
+        """Have the replica lead, as soon as it can."""
+        self.give(Nominated())
+
+    def dismiss(self) -> None:
+        """Have the replica follow."""
+        self.give(Dismissed())
+
+    def assign(self, *, is_mine: bool) -> None:
+        """Tell the replica whether it writes the market's snapshots."""
+        self.give(OnDuty(is_mine))
 
     def stop(self) -> None:
         """Have the replica finish what it has in hand; `run` returns then."""
@@ -147,18 +191,33 @@ class Driver:
                     loop.call_soon(self._wake.set)
             timer.cancel()
             await self._stop_serving()
+            await self._stop_listening()
             self._cancel_tasks()
 
     async def _turn(self) -> None:
         now = Instant(now_us(), monotonic_us())
         inputs, self._inputs = self._inputs, []
+        if self._heard:
+            inputs.insert(0, Heard(self._heard))
+            self._heard = []
         if self._requests:
             # First of all, so that a confirmation finds them waiting for the next commit.
             inputs.insert(0, Requests(self._requests))
             self._requests = []
-        for given in inputs or [Tick()]:
+        if not inputs or now.monotonic - self._ticked_at >= TICK_S * 1e6:
+            self._ticked_at = now.monotonic
+            inputs.append(Tick())
+        for given in inputs:
             for effect in self.replica.step(given, now):
                 await self._perform(effect)
+        stands = (self.replica.role, self.replica.could_lead(now))
+        if stands != self._stood:
+            self._stood = stands
+            self._observer.replica_stands(self.replica.name, stands[0], could_lead=stands[1])
+
+    def _on_entry(self, entry: Entry) -> None:
+        self._heard.append(entry)
+        self._wake.set()
 
     def _on_request(self, incoming: Incoming) -> None:
         self._requests.append(
@@ -187,14 +246,12 @@ class Driver:
                     queue=subjects.LEADER_GROUP,
                     on_request=self._on_request,
                 )
-                # Who is told that the market is open sends orders at once.
-                await self._orders.settle()
-                self.leads.set()
             case Unserve():
-                self.leads.clear()
                 await self._stop_serving()
-            case Lost():
-                self._spawn(self._renominate())
+            case Listen():
+                await self._start_listening()
+            case Unlisten():
+                await self._stop_listening()
             case ListSnapshots():
                 self._spawn(self._list_snapshots())
             case LoadSnapshot():
@@ -208,15 +265,22 @@ class Driver:
                 assert self.replica.market is not None
                 writing = snapshotting.fork_snapshot(self.replica.market)
                 self._spawn(self._take_snapshot(effect, writing))
+            case HashState():
+                assert self.replica.market is not None
+                hashing = snapshotting.fork_hash(self.replica.market)
+                self._spawn(self._hash_state(effect, hashing))
             case SaveSnapshot():
                 self._spawn(self._save_snapshot(effect))
             case RemoveSnapshot():
                 self._spawn(self._remove_snapshot(effect.name))
+            case TrimLog():
+                self._spawn(self._trim(effect.first_sequence))
             case Alarm():
                 _log.error("%s", effect.text, extra=self._about)
                 self._spawn(self._alarms.raise_alarm(self.replica.name, effect.text))
             case Note():
-                _log.info("%s", effect.text, extra=self._about)
+                level = logging.WARNING if effect.is_warning else logging.INFO
+                _log.log(level, "%s", effect.text, extra=self._about)
             case Stopped():
                 self.is_stopped = True
                 self._wake.set()
@@ -264,15 +328,26 @@ class Driver:
         else:
             self.give(SnapshotLoaded(name, data))
 
-    async def _take_snapshot(self, effect: TakeSnapshot, writing: snapshotting.Writing) -> None:
+    async def _take_snapshot(
+        self, effect: TakeSnapshot, writing: snapshotting.Writing[snapshotting.Written]
+    ) -> None:
         try:
-            data = await writing.result()
+            written = await writing.result()
         except snapshotting.WritingFailed as failed:
             _log.warning("no snapshot was taken: %s", failed, extra=self._about)
             self.give(SnapshotFailed())
             return
-        name = snapshotting.name_of(self.replica.name, effect.position, effect.digest, data)
-        self.give(SnapshotTaken(name, data))
+        name = snapshotting.name_of(self.replica.name, effect.position, effect.digest, written)
+        self.give(SnapshotTaken(name, written.data))
+
+    async def _hash_state(self, effect: HashState, hashing: snapshotting.Writing[str]) -> None:
+        try:
+            state = await hashing.result()
+        except snapshotting.WritingFailed as failed:
+            _log.warning("the state was not hashed: %s", failed, extra=self._about)
+            self.give(SnapshotFailed())
+            return
+        self.give(StateHashed(effect.position, state))
 
     async def _save_snapshot(self, effect: SaveSnapshot) -> None:
         await self._answered(lambda: self._snapshots.save(effect.name, effect.data))
@@ -281,9 +356,9 @@ class Driver:
     async def _remove_snapshot(self, name: SnapshotName) -> None:
         await self._answered(lambda: self._snapshots.remove(name))
 
-    async def _renominate(self) -> None:
-        await asyncio.sleep(RENOMINATED_S)
-        self.give(Nominated())
+    async def _trim(self, first_sequence: int) -> None:
+        await self._answered(lambda: self.log.trim(first_sequence))
+        _log.info("the log begins at commit %s now", first_sequence, extra=self._about)
 
     async def _answered(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         is_told = False
@@ -311,3 +386,15 @@ class Driver:
         service, self._service = self._service, None
         if service is not None:
             await service.stop()
+
+    async def _start_listening(self) -> None:
+        try:
+            self._listener = await self._listen(self._on_entry)
+        except NoResponder:
+            # The connection is closed for good, and the server ends.
+            return
+
+    async def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.stop()

@@ -15,13 +15,15 @@ from dex_protocol import subjects
 from dex_protocol.codec import UNREADABLE, encode
 from dex_protocol.specification import Specification, what_is_wrong
 from dex_runtime.clock import monotonic_us
+from dex_runtime.discovery import Registration
+from dex_runtime.messaging import Requester
 from dex_runtime.serving import Responder
 from dex_server.config import Config
-from dex_server.driver import Driver
-from dex_server.replication.ports import Directory, Log, LogUnavailable, Snapshots
+from dex_server.driver import Broadcasts, Driver, Observer
+from dex_server.replication.ports import Directory, Leases, Log, LogUnavailable, Snapshots
 from dex_server.replication.replica import Replica
 
-STOPPING_S: Final = 3.0
+STOPPING_S: Final = 1.5
 """How long a server finishes what it has in hand when told to stop: an append takes some ms, or
 NATS is gone and will not answer at all."""
 
@@ -40,11 +42,19 @@ class Ports(msgspec.Struct, frozen=True):
 
     log_of: Callable[[str], Awaitable[Log]]
     """Gives a market's log, made if there was none; raises LogUnavailable."""
+    listen_to: Callable[[str], Broadcasts]
+    """Gives what broadcasts a market's log."""
     snapshots: Snapshots
     directory: Directory
+    leases: Leases
     orders: Responder
     queries: Responder
-    alarms: Responder
+    register: Callable[..., Awaitable[Registration]]
+    """Serves endpoints on the connection of the queries; see `discovery.register`."""
+    vitals: Responder
+    """Answers pings, and tells operators, over the connection of log and leases, as the next asks.
+    """
+    requester: Requester
 
 
 class AlarmMessage(msgspec.Struct):
@@ -63,12 +73,15 @@ class Markets:
         directory: Where the names of all markets stand.
     """
 
-    def __init__(self, config: Config, ports: Ports, tasks: asyncio.TaskGroup) -> None:
-        """Take the ports, and who owns the tasks."""
+    def __init__(
+        self, config: Config, ports: Ports, observer: Observer, tasks: asyncio.TaskGroup
+    ) -> None:
+        """Take the ports, who wants to know how replicas stand, and who owns the tasks."""
         self.drivers: dict[str, Driver] = {}
         self.directory = ports.directory
         self._config = config
         self._ports = ports
+        self._observer = observer
         self._tasks = tasks
         self._adding = asyncio.Lock()
         # One look into the directory at a time, and when the newest ones began.
@@ -160,10 +173,22 @@ class Markets:
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
 
+    def nominate(self, market: str) -> None:
+        """Have this server lead a market; see `electing.Replicas`."""
+        self.drivers[market].nominate()
+
+    def dismiss(self, market: str) -> None:
+        """Have this server follow; see `electing.Replicas`."""
+        self.drivers[market].dismiss()
+
+    def assign(self, market: str, *, is_mine: bool) -> None:
+        """Have this server write the snapshots, or not; see `electing.Replicas`."""
+        self.drivers[market].assign(is_mine=is_mine)
+
     async def raise_alarm(self, market: str, text: str) -> None:
         """Tell operators; see `driver.Alarms`."""
         alarm = AlarmMessage(market=market, server=self._config.name, message=text)
-        await self._ports.alarms.send(subjects.alarm(market), encode(alarm))
+        await self._ports.vitals.send(subjects.alarm(market), encode(alarm))
 
     async def stop(self) -> None:
         """Have every market finish what it has in hand, and end all tasks."""
@@ -188,9 +213,11 @@ class Markets:
         return Driver(
             replica,
             log=await self._ports.log_of(market),
+            listen=self._ports.listen_to(market),
             snapshots=self._ports.snapshots,
             orders=self._ports.orders,
             alarms=self,
+            observer=self._observer,
         )
 
 

@@ -1,9 +1,14 @@
 """What the markets of the local exchange are opened with."""
 
+import asyncio
+import contextlib
+
 import pytest
 
 from deploy import markets, state
 from dex_protocol.specification import what_is_wrong
+from dex_runtime import connection
+from dex_runtime.connection import ConnectionOptions
 
 
 @pytest.mark.parametrize("market", [*state.MARKETS, "SOL-USD"])
@@ -24,3 +29,29 @@ async def test_markets_without_a_node_have_no_leader() -> None:
 
     assert view.leader is None
     assert view.state == "no NATS node runs"
+
+
+async def test_cancellation_that_the_connection_forgets_ends_the_waiting_nonetheless(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_closed = False
+
+    async def connect(_options: ConnectionOptions) -> object:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return object()
+
+    async def close(_client: object) -> None:
+        nonlocal is_closed
+        is_closed = True
+
+    monkeypatch.setattr(connection, "connect", connect)
+    monkeypatch.setattr(connection, "close", close)
+    looking = asyncio.create_task(markets.look(["nats://127.0.0.1:4222"], ["BTC-USD"]))
+    await asyncio.sleep(0.01)
+
+    looking.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+    assert is_closed

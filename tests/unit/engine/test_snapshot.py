@@ -108,8 +108,30 @@ def test_market_without_orders_is_restored() -> None:
     assert Market.restore(market.snapshot()).snapshot() == market.snapshot()
 
 
+def test_events_of_all_commits_are_counted_alike_by_whoever_leads_and_follows() -> None:
+    """Of a commit that was executed but not sealed, nothing counts yet."""
+    leader = a_market()
+    assert leader.events_count == 2
+    follower = Market.restore(leader.snapshot())
+    for made, events in [
+        (buy("3 @ 100", 1), 1),
+        (sell("1 @ 100"), 2),
+        (buy("1 @ 99", 2), 1),
+        (cancel_all(3), 3),
+        (cancel(order(999)), 0),
+    ]:
+        count = leader.events_count
+        executed = execute(leader, made)
+        assert leader.events_count == count
+
+        follower.apply_commit(seal(leader, executed.events))
+
+        assert leader.events_count == count + events
+        assert follower.snapshot() == leader.snapshot()
+
+
 def test_golden_snapshot_is_restored_and_written_the_same() -> None:
-    """A server of today takes over from one of yesterday: the file is never changed."""
+    """A server of today takes over from one of yesterday: no release changes the file."""
     data = GOLDEN.read_bytes().rstrip(b"\n")
 
     assert Market.restore(data).snapshot() == data
@@ -176,6 +198,8 @@ DAMAGES: dict[str, Any] = {
     "a priority to come that was": lambda document: document.update(next_priority=1),
     "an acceptance to come that was": lambda document: document.update(next_acceptance=1),
     "a trade to come that was": lambda document: document.update(next_trade_id=1),
+    "fewer events than trades": lambda document: document.update(events_count=1),
+    "no count of events": lambda document: document.pop("events_count"),
     "an outcome of an unknown order": lambda document: document["peers"][0]["outcomes"].append(
         {"outcome": "open", "order_id": order(77)}
     ),

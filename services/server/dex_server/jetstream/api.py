@@ -207,14 +207,22 @@ async def batch(
     return [_from_reply(reply) for reply in answer.replies]
 
 
-async def purge(requester: Requester, stream: str, *, subject: str) -> None:
-    """Remove all messages of a subject from a stream.
+async def purge(requester: Requester, stream: str, query: dict[str, Any]) -> None:
+    """Remove messages from a stream.
+
+    Args:
+        requester: Over which connection.
+        stream: Which stream.
+        query: `{"filter": s}` for all messages of a subject, `{"seq": n}` for all before the one
+            at n. NB: with n beyond the end the stream goes on counting from n, and with n = 0, as
+            with an empty query, all messages go (2.15.1).
 
     Raises:
         LogUnavailable: no answer, or an error; they may or may not be gone.
     """
-    query = msgspec.json.encode({"filter": subject})
-    answer = await _ask(requester, f"STREAM.PURGE.{stream}", query, API_TIMEOUT_S)
+    answer = await _ask(
+        requester, f"STREAM.PURGE.{stream}", msgspec.json.encode(query), API_TIMEOUT_S
+    )
     decoded = _decoded(_purge_decoder, answer)
     if not decoded.success:
         raise LogUnavailable(f"stream {stream}: {decoded.error}")

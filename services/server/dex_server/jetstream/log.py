@@ -20,10 +20,13 @@ found nothing. So every outcome but a confirmation is `Undecided`.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from dex_protocol import limits, subjects
 from dex_protocol.codec import hash_of
+from dex_runtime.connection import Connection
+from dex_runtime.listening import Listener
 from dex_runtime.messaging import NoReply, NoResponder, Requester
 from dex_server.jetstream import api
 from dex_server.replication.ports import Entry, LogUnavailable, Position, Undecided
@@ -115,6 +118,13 @@ class JetStreamLog:
         first = await self.entry(from_sequence)
         return [] if first is None else [first]
 
+    async def trim(self, first_sequence: int) -> None:
+        """Remove all entries before one; see `ports.Log`."""
+        # NB: only where that entry stands. A purge up to a place beyond the end would leave the
+        # stream empty and going on from that place (2.15.1): the entries between would be lost.
+        if await self.entry(first_sequence) is not None:
+            await api.purge(self._requester, self._stream, {"seq": first_sequence})
+
     async def _look_at(self, position: Position) -> None:
         where = f"append at {position.sequence + 1}: expected {position.hash} before it"
         if position.sequence == 0:
@@ -129,6 +139,21 @@ class JetStreamLog:
         if found_hash != position.hash:
             raise Undecided(f"{where}, found {found_hash}")
         self._seen = position
+
+
+async def listen(client: Connection, market: str, on_entry: Callable[[Entry], None]) -> Listener:
+    """Give each entry of a market's log to a function when the stream broadcasts it, once stored.
+
+    Some may be missing. When the log stored them is not told: they are 0 there.
+
+    Raises:
+        NoResponder: the connection is closed.
+    """
+    return await Listener.start_stored(
+        client,
+        subjects.events(market),
+        on_message=lambda sequence, payload: on_entry(Entry(sequence, payload, 0)),
+    )
 
 
 def _run(found: list[api.StoredMessage], from_sequence: int, bytes_max: int) -> list[Entry]:

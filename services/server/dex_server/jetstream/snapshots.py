@@ -134,8 +134,8 @@ class JetStreamSnapshots:
         description = await self._description(name)
         if description is not None:
             # The chunks first: what is left when this ends half way can be found again.
-            await api.purge(self._requester, _STREAM, subject=_CHUNKS + description.nuid)
-        await api.purge(self._requester, _STREAM, subject=_subject_of(name))
+            await api.purge(self._requester, _STREAM, {"filter": _CHUNKS + description.nuid})
+        await api.purge(self._requester, _STREAM, {"filter": _subject_of(name)})
 
     async def _description(self, name: SnapshotName) -> _Description | None:
         found = await api.message(self._requester, _STREAM, {"last_by_subj": _subject_of(name)})
@@ -158,7 +158,8 @@ class JetStreamSnapshots:
 
 def _object_name(name: SnapshotName) -> str:
     position = name.position
-    return f"{name.market}.{position.sequence}.{position.hash}.{name.hash}.{name.digest}"
+    place = f"{name.market}.{position.sequence}.{position.hash}"
+    return f"{place}.{name.hash}.{name.digest}.{name.state}"
 
 
 def _subject_of(name: SnapshotName) -> str:
@@ -169,8 +170,10 @@ def _name_of(subject: str) -> SnapshotName | None:
     # None for what somebody else put there.
     try:
         text = base64.urlsafe_b64decode(subject.removeprefix(_DESCRIPTIONS)).decode()
-        market, sequence, position_hash, data_hash, digest = text.split(".")
+        market, sequence, position_hash, data_hash, digest, state = text.split(".")
         position = Position(int(sequence), position_hash)
     except (binascii.Error, ValueError):
         return None
-    return SnapshotName(market=market, position=position, hash=data_hash, digest=digest)
+    return SnapshotName(
+        market=market, position=position, hash=data_hash, digest=digest, state=state
+    )

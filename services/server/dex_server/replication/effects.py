@@ -36,12 +36,22 @@ class Nominated(Struct):
     """This server is to lead the market, as soon as it can."""
 
 
+class Dismissed(Struct):
+    """Another server is to lead the market, or nobody: finish what is under way, and follow."""
+
+
+class OnDuty(Struct):
+    """Whether this server is the one that writes the market's snapshots."""
+
+    is_mine: bool
+
+
 class ToldToStop(Struct):
     """Finish what is in hand, then stop."""
 
 
 class Tick(Struct):
-    """Time has passed; sent a few times a second, and at the times that `due_at` asks for."""
+    """Time has passed; sent a few times a second."""
 
 
 class Request(Struct, gc=False):
@@ -109,6 +119,12 @@ class LogRead(Struct):
     entries: list[Entry]
 
 
+class Heard(Struct):
+    """Entries that were broadcast when they were stored, oldest first; some may be missing."""
+
+    entries: list[Entry]
+
+
 class AppendConfirmed(Struct, gc=False):
     """The entry stands in the log at that sequence; answers `Append`."""
 
@@ -137,7 +153,7 @@ class SnapshotTaken(Struct):
 
 
 class SnapshotFailed(Struct):
-    """The state could not be written; answers `TakeSnapshot`."""
+    """The state could not be written; answers `TakeSnapshot` and `HashState`."""
 
 
 class SnapshotSaved(Struct):
@@ -146,9 +162,18 @@ class SnapshotSaved(Struct):
     name: SnapshotName
 
 
+class StateHashed(Struct):
+    """The hash of the state at a position, as `SnapshotName.state`; answers `HashState`."""
+
+    position: Position
+    state: str
+
+
 Input: TypeAlias = (
     Start
     | Nominated
+    | Dismissed
+    | OnDuty
     | ToldToStop
     | Tick
     | Requests
@@ -159,12 +184,14 @@ Input: TypeAlias = (
     | SnapshotUnusable
     | EndFound
     | LogRead
+    | Heard
     | AppendConfirmed
     | AppendUndecided
     | Stands
     | SnapshotTaken
     | SnapshotFailed
     | SnapshotSaved
+    | StateHashed
 )
 
 # --- Effects ------------------------------------------------------------------------------------
@@ -224,8 +251,12 @@ class Unserve(Struct):
     """Take in no more requests. What arrived already still comes in, to be answered `retry`."""
 
 
-class Lost(Struct):
-    """This server leads no more, and begins again as a follower; it may be nominated again."""
+class Listen(Struct):
+    """Give what is broadcast of the log from now on, as `Heard`."""
+
+
+class Unlisten(Struct):
+    """Give it no more."""
 
 
 class TakeSnapshot(Struct):
@@ -233,6 +264,12 @@ class TakeSnapshot(Struct):
 
     position: Position
     digest: str
+
+
+class HashState(Struct):
+    """Hash the market's state as it is now, before the next input changes it."""
+
+    position: Position
 
 
 class SaveSnapshot(Struct):
@@ -248,6 +285,12 @@ class RemoveSnapshot(Struct):
     name: SnapshotName
 
 
+class TrimLog(Struct):
+    """Remove the entries before one from the log, for good."""
+
+    first_sequence: int
+
+
 class Alarm(Struct):
     """Tell an operator at once."""
 
@@ -258,6 +301,8 @@ class Note(Struct):
     """Write a line for whoever reads the server's output."""
 
     text: str
+    is_warning: bool = False
+    """Whether something is wrong that mends itself."""
 
 
 class Stopped(Struct):
@@ -274,10 +319,13 @@ Effect: TypeAlias = (
     | Send
     | Serve
     | Unserve
-    | Lost
+    | Listen
+    | Unlisten
     | TakeSnapshot
+    | HashState
     | SaveSnapshot
     | RemoveSnapshot
+    | TrimLog
     | Alarm
     | Note
     | Stopped

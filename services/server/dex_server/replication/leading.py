@@ -5,13 +5,10 @@ is executed, in order, and sealed into one commit, which is appended. The state 
 the log, so nobody is told of it: receipts and answers to queries hang on the newest commit they
 rest on (a *pending* one), and leave when that one and all before it are stored.
 
-An append that is not confirmed is settled by what stands in its place: these bytes, stored;
-others', so another leads, and this leadership is over; nothing, so nothing is decided, and the
-same bytes are sent again. Only the oldest pending commit is ever settled so: a later one cannot
-stand before it.
+A leadership is as good as its last sign from the log: a commit that was confirmed, or a look at
+the log's end that found nobody else's. Without one for too long, peers are told to retry.
 
-Knows nothing of elections nor of how a leadership begins, other than that the first commit of a
-term is pending like any other.
+Knows nothing of elections nor of how a leadership begins.
 """
 
 from collections import deque
@@ -21,88 +18,65 @@ from dex_engine import Market
 from dex_protocol import limits
 from dex_protocol.administration import AdminReply
 from dex_protocol.codec import encode
-from dex_protocol.events import AnyEvent
 from dex_protocol.reasons import RetryReason
 from dex_protocol.receipts import Receipt, refused, retry
-from dex_server.replication import views
+from dex_server.replication.appends import Appends, Deposed
 from dex_server.replication.commits import Draft, Waiting, encoded_events
 from dex_server.replication.effects import (
     Administered,
     Append,
-    Asked,
     Effect,
     Instant,
-    Look,
-    ReplyTo,
     Request,
     Send,
 )
 from dex_server.replication.ports import Entry, Position
+from dex_server.replication.questions import Questions, Told
 
 UNKNOWN_US_MAX: Final = 1_000_000
 """An append unknown for so long means that the log is out of reach: peers are told to retry."""
 
+UNPROVEN_US_MAX: Final = 1_500_000
+"""Without a sign from the log for so long, somebody else may well lead: a server counts as gone
+after 2 s of silence."""
 
-class _Pending:
-    # A commit on its way into the log, and who waits for it.
-    __slots__ = (
-        "after",
-        "answers",
-        "is_confirmed",
-        "payload",
-        "replies",
-        "since",
-        "told_bytes",
-        "told_count",
-        "undecided",
-    )
 
-    def __init__(self, payload: bytes, after: Position, draft: Draft, *, since: int) -> None:
-        self.payload = payload
-        self.after = after
+class _Resting:
+    # Who waits for a commit to be stored.
+    __slots__ = ("answers", "digest", "replies", "sequence", "told_bytes", "told_count")
+
+    def __init__(self, sequence: int, draft: Draft) -> None:
+        self.sequence = sequence
+        self.digest = draft.digest
         self.replies = draft.replies
         self.answers = draft.answers
         self.told_count = 0
         self.told_bytes = 0
-        self.since = since
-        self.is_confirmed = False
-        self.undecided = False
-
-    @property
-    def sequence(self) -> int:
-        return self.after.sequence + 1
-
-
-class Deposed(Exception):
-    """Another's entry stands where this leadership's should: it is over.
-
-    Nothing may be answered for what was executed; what only waited gets `retry`.
-    """
 
 
 class Leadership:
-    """One server's leadership of one market, from its first commit to its end.
+    """One server's leadership of one market, from the beginning of its term to its end.
 
     Attributes:
         market: The state, ahead of the log by what is pending.
         stored: The newest commit known to stand in the log.
-        events_executed: How many events it has made.
-        has_more_to_tell: Whether queries could be answered at once that were left for the next
-            step, so that the world is looked at in between.
+        stored_digest: The book's digest after that commit.
+        proven_at: When the log last showed that nobody else leads (monotonic, µs).
     """
 
-    def __init__(self, market: Market, *, server: str, window: int) -> None:
+    def __init__(self, market: Market, *, questions: Questions, window: int, now: Instant) -> None:
+        """Begin, with the term's first commit stored and the state as it is after it."""
         self.market = market
-        self.server = server
         self.window = window
         self.stored = market.sequence
-        self.events_executed = 0
+        self.stored_digest = market.digest
+        self.proven_at = now.monotonic
+        self._questions = questions
         self._queue: deque[Waiting] = deque()
         self._queue_commands = 0
         self._queue_bytes = 0
         self._administered: deque[Administered] = deque()
-        self._asked: deque[Asked] = deque()
-        self._pending: deque[_Pending] = deque()
+        self._pending: Appends[_Resting] = Appends()
         # Answers to queries that wait for a pending commit, and their bytes.
         self._told_count = 0
         self._told_bytes = 0
@@ -111,15 +85,8 @@ class Leadership:
         self._draft: Draft | None = None
         self._following: Draft | None = None
         self._is_finishing = False
-        self.has_more_to_tell = False
 
     # --- What happens to it ---------------------------------------------------------------------
-
-    def begin(self, events: list[AnyEvent], now: Instant) -> list[Effect]:
-        """Append the first commit of the term, at the market's time."""
-        self._draft = Draft(self.market, time=self.market.time)
-        self._draft.add(self.market, events, encoded_events(events))
-        return [self._seal(now)]
 
     def take(self, requests: list[Request], now: Instant) -> list[Effect]:
         """Put requests into the queue; answer at once those that have no place in it."""
@@ -129,7 +96,7 @@ class Leadership:
             # Refusals that need no state are answered at once.
             if waiting.is_refused:
                 effects.append(waiting.sent_back(RetryReason.busy))
-            elif self.is_log_out_of_reach(now):
+            elif self.is_out_of_reach(now):
                 effects.append(waiting.sent_back(RetryReason.unavailable))
             elif not self._has_room(waiting):
                 effects.append(waiting.sent_back(RetryReason.busy))
@@ -139,13 +106,6 @@ class Leadership:
                 self._queue_bytes += waiting.bytes
         return effects
 
-    def ask(self, asked: Asked) -> list[Effect]:
-        """Put a query into the queue."""
-        if len(self._asked) + self._told_count >= limits.WAITING_QUERIES_COUNT_MAX:
-            return [Send(asked.reply_to, encode(retry(RetryReason.busy)))]
-        self._asked.append(asked)
-        return []
-
     def administer(self, wish: Administered) -> list[Effect]:
         """Put an operator's wish into the queue, before all commands."""
         if len(self._administered) >= limits.WAITING_WISHES_COUNT_MAX:
@@ -153,45 +113,34 @@ class Leadership:
         self._administered.append(wish)
         return []
 
-    def confirmed(self, sequence: int) -> list[Effect]:
+    def confirmed(self, sequence: int, now: Instant) -> list[Effect]:
         """Note that a pending commit is stored; answer who waited for it and those before."""
-        for pending in self._pending:
-            if pending.sequence == sequence:
-                pending.is_confirmed = True
-        effects: list[Effect] = []
-        while self._pending and self._pending[0].is_confirmed:
-            pending = self._pending.popleft()
-            self.stored = pending.sequence
-            effects += [Send(waiting.reply_to, waiting.reply()) for waiting in pending.replies]
-            effects += [Send(reply_to, answer) for reply_to, answer in pending.answers]
-            self._told_count -= pending.told_count
-            self._told_bytes -= pending.told_bytes
-        return effects + self._settle_oldest()
+        return self._answer_stored(self._pending.confirmed(sequence), now) + self._pending.look()
 
     def undecided(self, sequence: int) -> list[Effect]:
         """Note that nobody knows what became of a pending commit."""
-        for pending in self._pending:
-            if pending.sequence == sequence and not pending.is_confirmed:
-                pending.undecided = True
-                # A later one waits its turn: nothing can stand there before this one does.
-                return self._settle_oldest() if pending is self._pending[0] else []
-        return []
+        self._pending.undecided(sequence)
+        return self._pending.look()
 
-    def stands(self, sequence: int, entry: Entry | None) -> list[Effect]:
+    def stands(self, sequence: int, entry: Entry | None, now: Instant) -> list[Effect]:
         """Settle the oldest pending commit by what stands in its place.
 
         Raises:
             Deposed: another's entry stands there.
         """
-        if not self._pending or self._pending[0].sequence != sequence:
-            return []
-        oldest = self._pending[0]
-        if entry is None:
-            oldest.undecided = False
-            return [Append(oldest.payload, oldest.after, again=True)]
-        if entry.payload != oldest.payload:
-            raise Deposed(f"another's entry stands at {sequence}")
-        return self.confirmed(sequence)
+        stored, effects = self._pending.stands(sequence, entry)
+        return self._answer_stored(stored, now) + effects
+
+    def log_ends_at(self, last: int, now: Instant) -> None:
+        """Note where the log ends, which tells whether somebody else wrote.
+
+        Raises:
+            Deposed: somebody did.
+        """
+        if last > self.stored + len(self._pending):
+            raise Deposed(f"the log goes on to {last} without this server")
+        if last == self.stored and not self._pending:
+            self.proven_at = now.monotonic
 
     def flush(self, why: RetryReason) -> list[Effect]:
         """Answer `retry` to all that was not executed, and empty the queues."""
@@ -204,10 +153,8 @@ class Leadership:
             else:
                 effects.append(waiting.sent_back(why))
         again = encode(retry(why))
-        effects += [Send(asked.reply_to, again) for asked in self._asked]
         effects += [Send(wish.reply_to, again) for wish in self._administered]
         self._queue.clear()
-        self._asked.clear()
         self._administered.clear()
         self._queue_commands = self._queue_bytes = 0
         return effects
@@ -220,6 +167,11 @@ class Leadership:
     # --- How it stands --------------------------------------------------------------------------
 
     @property
+    def told_count(self) -> int:
+        """How many answers to queries wait for a pending commit."""
+        return self._told_count
+
+    @property
     def is_settled(self) -> bool:
         """Whether all that was executed is stored."""
         return not self._pending and self._draft is None
@@ -229,18 +181,19 @@ class Leadership:
         """Whether the state is the one after a commit, stored or not."""
         return self._draft is None
 
-    def is_log_out_of_reach(self, now: Instant) -> bool:
-        """Tell whether the oldest append has been unknown for too long."""
-        if not self._pending:
-            return False
-        return now.monotonic - self._pending[0].since >= UNKNOWN_US_MAX
+    def is_out_of_reach(self, now: Instant) -> bool:
+        """Tell whether the log has been silent for too long to execute anything more."""
+        return (
+            self._pending.unknown_us(now) >= UNKNOWN_US_MAX
+            or now.monotonic - self.proven_at >= UNPROVEN_US_MAX
+        )
 
     # --- What it does ---------------------------------------------------------------------------
 
     def proceed(self, now: Instant) -> list[Effect]:
         """Execute and append as much as the window has room for, and answer what can be."""
-        if self.is_log_out_of_reach(now):
-            return self.flush(RetryReason.unavailable)
+        if self.is_out_of_reach(now):
+            return self.flush(RetryReason.unavailable) + self._questions.send_back()
         effects: list[Effect] = []
         while len(self._pending) < self.window:
             if self._draft is None:
@@ -251,7 +204,7 @@ class Leadership:
             # by another for as long as the load lasts, and the state never be that after a commit.
             if self._draft is not None:
                 effects.append(self._seal(now))
-        return effects + self._answer_asked(now)
+        return effects + self._answer_questions(now)
 
     def _execute_group(self, now: Instant) -> list[Effect]:
         time_before = self.market.time
@@ -348,61 +301,45 @@ class Leadership:
         assert draft is not None
         after = Position(self.market.sequence, self.market.hash)
         payload = draft.seal(self.market)
-        self.events_executed += len(draft.events)
-        self._pending.append(_Pending(payload, after, draft, since=now.monotonic))
         self._draft, self._following = self._following, None
-        return Append(payload, after)
+        return self._pending.begin(payload, after, _Resting(after.sequence + 1, draft), now)
 
-    def _settle_oldest(self) -> list[Effect]:
-        if self._pending and self._pending[0].undecided:
-            return [Look(self._pending[0].sequence)]
-        return []
-
-    def _answer_asked(self, now: Instant) -> list[Effect]:
-        # In between two commits there is nothing to tell.
-        self.has_more_to_tell = False
-        if not self._asked or not self.is_at_commit:
-            return []
+    def _answer_stored(self, stored: list[_Resting], now: Instant) -> list[Effect]:
         effects: list[Effect] = []
-        still: deque[Asked] = deque()
-        told_count = told_bytes = 0
-        for asked in self._asked:
-            if asked.query.min_sequence <= self.market.sequence:
-                if self._told_bytes >= limits.TOLD_WAITING_BYTES_MAX:
-                    # The next confirmation makes room.
-                    still.append(asked)
-                    continue
-                if (
-                    told_count >= limits.TOLD_QUERIES_COUNT_MAX
-                    or told_bytes >= limits.TOLD_BYTES_MAX
-                ):
-                    self.has_more_to_tell = True
-                    still.append(asked)
-                    continue
-                told = views.answer(self.market, asked.query, peer=asked.peer, server=self.server)
-                answer = encode(told)
-                told_count += 1
-                told_bytes += len(answer)
-                effects += self._tell(asked.reply_to, answer)
-            elif now.monotonic - asked.arrived < limits.MIN_SEQUENCE_WAIT_US:
-                still.append(asked)
-            else:
-                effects.append(Send(asked.reply_to, encode(retry(RetryReason.unavailable))))
-        self._asked = still
+        for resting in stored:
+            self.stored = resting.sequence
+            self.stored_digest = resting.digest
+            self.proven_at = now.monotonic
+            effects += [Send(waiting.reply_to, waiting.reply()) for waiting in resting.replies]
+            effects += [Send(reply_to, answer) for reply_to, answer in resting.answers]
+            self._told_count -= resting.told_count
+            self._told_bytes -= resting.told_bytes
         return effects
 
-    def _tell(self, reply_to: ReplyTo, answer: bytes) -> list[Effect]:
+    def _answer_questions(self, now: Instant) -> list[Effect]:
+        # In between two commits there is nothing to tell.
+        told, effects = self._questions.answer(
+            self.market if self.is_at_commit else None,
+            now,
+            bytes_max=limits.TOLD_WAITING_BYTES_MAX - self._told_bytes,
+        )
+        for each in told:
+            effects += self._tell(each)
+        return effects
+
+    def _tell(self, told: Told) -> list[Effect]:
         if not self._pending:
-            return [Send(reply_to, answer)]
-        self._pending[-1].answers.append((reply_to, answer))
-        self._pending[-1].told_count += 1
-        self._pending[-1].told_bytes += len(answer)
+            return [Send(told.reply_to, told.payload)]
+        newest = self._pending.newest
+        newest.answers.append((told.reply_to, told.payload))
+        newest.told_count += 1
+        newest.told_bytes += len(told.payload)
         self._told_count += 1
-        self._told_bytes += len(answer)
+        self._told_bytes += len(told.payload)
         return []
 
-    def _newest(self) -> Draft | _Pending:
-        return self._following or self._draft or self._pending[-1]
+    def _newest(self) -> Draft | _Resting:
+        return self._following or self._draft or self._pending.newest
 
     def _has_room(self, waiting: Waiting) -> bool:
         commands = self._queue_commands + len(waiting.elements)

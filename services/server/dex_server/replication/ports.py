@@ -37,7 +37,7 @@ class Undecided(Exception):
 
 
 class LogUnavailable(Exception):
-    """The log, or the store of snapshots, did not answer a read; try again later."""
+    """The log, the store of snapshots, the directory or the leases did not answer; try again."""
 
 
 class SnapshotInvalid(Exception):
@@ -104,6 +104,17 @@ class Log(Protocol):
         """
         ...
 
+    async def trim(self, first_sequence: int) -> None:
+        """Remove all entries before one, for good; those that are gone already are no error.
+
+        Args:
+            first_sequence: The oldest to keep; it stands in the log.
+
+        Raises:
+            LogUnavailable: they may or may not be gone.
+        """
+        ...
+
 
 class Directory(Protocol):
     """The names and first specifications of all markets."""
@@ -138,6 +149,9 @@ class SnapshotName(Struct, frozen=True):
     """The hash of the stored bytes (BLAKE2b, 16 bytes, hex)."""
     digest: str
     """The book's digest in it."""
+    state: str
+    """The hash of the unpacked bytes (BLAKE2b, 16 bytes, hex), which equal states have in common
+    whatever packed them."""
 
 
 class Snapshots(Protocol):
@@ -173,5 +187,96 @@ class Snapshots(Protocol):
 
         Raises:
             LogUnavailable: it may or may not be gone.
+        """
+        ...
+
+
+class ServerRecord(Struct, frozen=True):
+    """What a server says of itself, again and again, as long as it lives."""
+
+    server: str
+    """Its name."""
+    incarnation: str
+    """A random text, new at each start of a server."""
+    markets: tuple[str, ...] = ()
+    """The markets that it holds in good order, and could lead; in the order of their names."""
+    is_leaving: bool = False
+    """Whether it was told to stop, and takes nothing over any more."""
+
+
+class LeaderRecord(Struct, frozen=True):
+    """Who is to lead a market; nobody, when the names are empty."""
+
+    server: str = ""
+    incarnation: str = ""
+    changes: int = 0
+    """How often the leader has changed in quick succession; 0 for a market's first leader."""
+
+
+class ServerNews(Struct, frozen=True):
+    """A server's record as it stands; each writing of it has a greater revision."""
+
+    server: str
+    revision: int
+    record: ServerRecord | None
+    """None when it was deleted, or cannot be read."""
+
+
+class LeaderNews(Struct, frozen=True):
+    """A market's leader as it stands; each writing of it has a greater revision."""
+
+    market: str
+    revision: int
+    record: LeaderRecord | None
+    """None when it was deleted, or cannot be read."""
+
+
+class News(Struct, frozen=True):
+    """What was written since the news before; of each key the newest."""
+
+    servers: list[ServerNews]
+    leaders: list[LeaderNews]
+
+
+class Leases(Protocol):
+    """Which servers live, and which is to lead each market.
+
+    Safety rests on the log alone; these only make it rare that two servers try to lead.
+    """
+
+    async def news(self) -> News:
+        """Give what was written since the last news that this object gave; the first time all.
+
+        Each key is as the store's own leader knows it now, so two readings in a row that show the
+        same revision prove that nobody wrote in between. The servers' records are read after the
+        leaders': a server that is named had written its own before.
+
+        Raises:
+            LogUnavailable: no answer; what is new is given the next time.
+        """
+        ...
+
+    async def renew(self, record: ServerRecord) -> None:
+        """Write a server's record, whatever stands there.
+
+        Raises:
+            LogUnavailable: it may or may not be written.
+        """
+        ...
+
+    async def name(self, market: str, record: LeaderRecord, *, after: int) -> int | None:
+        """Write who is to lead a market, if nobody wrote since a revision.
+
+        Args:
+            market: Which.
+            record: Who.
+            after: The revision that stands there; 0 when nobody was ever named.
+
+        Returns:
+            The new revision; None when another stands there or is being written, and nothing was
+            written by this call. The news tell which; the same may be tried again.
+
+        Raises:
+            LogUnavailable: it may or may not be written, now or later.
         """
         ...

@@ -1,26 +1,27 @@
 """One server's replica of one market: a decision function from inputs to effects.
 
-Theory of operation. A replica begins as a follower: it takes the newest snapshot that is good and
-fits the log, reads the log from there to its end, and waits to be nominated. Nominated, it leads
-from there (leading.py). Deposed, it throws its state away, which was ahead of the log, and begins
-again. Whatever does not fit, stops it for good and raises an alarm: the log is the truth, and a
-replica that contradicts it has nothing to say.
+Theory of operation. A replica begins as a follower: it finds a state to begin with (recovery.py),
+reads the log from there to its end, and follows it (following.py). Nominated, it asks once more
+where the log ends, puts the beginning of a term there (candidacy.py), and leads from there
+(leading.py); what is asked of it meanwhile is held. Dismissed, it finishes what it has under way
+and follows again with the state it has. Deposed by the log, it throws its state away, which was
+ahead of the log, and begins again. Whatever does not fit, stops it for good and raises an alarm:
+the log is the truth, and a replica that contradicts it has nothing to say.
 
 Knows nothing of NATS, of time but what it is handed, nor of why it was nominated.
 """
 
-import zlib
 from typing import Final, assert_never
 
-from msgspec import Struct
-
-from dex_engine import Diverged, InvariantViolated, Market
+from dex_engine import Market
 from dex_protocol import limits
-from dex_protocol.codec import encode, hash_of
-from dex_protocol.events import PROTOCOL, RULES
+from dex_protocol.codec import encode
 from dex_protocol.reasons import RetryReason
 from dex_protocol.receipts import retry
 from dex_protocol.specification import Specification
+from dex_protocol.standing import MarketStanding, Role
+from dex_server.replication.appends import Deposed
+from dex_server.replication.candidacy import CLOCK_DIFFERENCE_US_MAX, Candidacy
 from dex_server.replication.commits import Waiting
 from dex_server.replication.effects import (
     Administered,
@@ -28,22 +29,21 @@ from dex_server.replication.effects import (
     AppendConfirmed,
     AppendUndecided,
     Asked,
+    Dismissed,
     Effect,
     EndFound,
     FindEnd,
+    Heard,
     Input,
     Instant,
-    ListSnapshots,
-    LoadSnapshot,
+    Listen,
     LogRead,
     Look,
-    Lost,
     Nominated,
     Note,
-    ReadLog,
-    RemoveSnapshot,
+    OnDuty,
+    Request,
     Requests,
-    SaveSnapshot,
     Send,
     Serve,
     SnapshotFailed,
@@ -54,36 +54,30 @@ from dex_server.replication.effects import (
     SnapshotUnusable,
     Stands,
     Start,
+    StateHashed,
     Stopped,
-    TakeSnapshot,
     Tick,
     ToldToStop,
+    Unlisten,
     Unserve,
 )
-from dex_server.replication.leading import Deposed, Leadership
-from dex_server.replication.ports import Entry, Position, SnapshotName
-from dex_server.replication.roles import Occasion, Role, next_role
+from dex_server.replication.following import Doubt, Following
+from dex_server.replication.leading import Leadership
+from dex_server.replication.ports import Entry
+from dex_server.replication.questions import Questions
+from dex_server.replication.recovery import Contradicted, Recovery
+from dex_server.replication.roles import Occasion, next_role
+from dex_server.replication.upkeep import Settings, Upkeep
 
-CLOCK_DIFFERENCE_US_MAX: Final = 1_000_000
-"""How far a leader's clock may be from the log's: commands are late after as much."""
+__all__ = ["Replica", "Settings"]
 
-SUPERSEDED_SNAPSHOT_US: Final = 60_000_000
-"""How long an old snapshot is kept beyond the newest two: readers may be half through its parts."""
+PROBE_US: Final = 500_000
+"""How often a leader that has nothing to append asks where the log ends: three times in the time
+after which it must have had a sign (leading.UNPROVEN_US_MAX)."""
 
-SNAPSHOTS_KEPT: Final = 2
-"""One to fall back to when the newest is damaged."""
-
-
-class Settings(Struct, frozen=True):
-    """What a server's operator chooses for all its replicas."""
-
-    window: int = 1
-    """Appends under way at a time, from 1. More hide the log's latency, but each commit is smaller.
-    """
-    snapshot_commits: int = limits.SNAPSHOT_COMMITS_COUNT
-    """Commits between two snapshots, from 1. Fewer cost writing, more cost time at a restart."""
-    snapshot_events: int = limits.SNAPSHOT_EVENTS_COUNT
-    """Events between two snapshots, from 1, whichever of the two comes first."""
+CLOCK_BARRED_US: Final = 10_000_000
+"""How long a server whose clock was found wrong does not try to lead again: by then somebody may
+have set it, and each attempt costs the market a change of leader."""
 
 
 class Replica:
@@ -114,51 +108,84 @@ class Replica:
         """
         self.name = name
         self.server = server
-        self.settings = settings
         self.role: Role = "follower"
-        self.market: Market | None = None
-        self.leadership: Leadership | None = None
         self._specification = specification
         self._log_id = log_id
+        self._window = settings.window
+        self._questions = Questions(server=server)
+        self._upkeep = Upkeep(settings)
+        # Exactly one of these three, once it has started: on the way to a state, along the log
+        # with it (a candidacy beside it), or ahead of the log.
+        self._recovery: Recovery | None = None
+        self._following: Following | None = None
+        self._leadership: Leadership | None = None
+        self._candidacy: Candidacy | None = None
         self._is_nominated = False
-        self._is_caught_up = False
         self._is_stopping = False
-        # Snapshots to try, newest first; the one that is looked for in the log; the log's end.
-        self._untried: list[SnapshotName] = []
-        self._restored: SnapshotName | None = None
-        self._log_end = 0
+        # Requests that wait until this server leads; None when it does not serve.
+        self._held: list[Request] | None = None
+        self._held_bytes = 0
         # The newest commit that this replica ever knew to stand in the log.
         self._known = 0
-        # When this candidate sent the beginning of its term, by its own wall clock.
-        self._sent_at = 0
-        # Snapshots that are stored, newest first, and when each was superseded (monotonic).
-        self._saved: list[SnapshotName] = []
-        self._superseded: list[tuple[int, SnapshotName]] = []
-        # The state that is being written down, if one is.
-        self._taking: Position | None = None
-        # The same, written down, until the log is that far.
-        self._written: SnapshotTaken | None = None
-        self._events_since_snapshot = 0
-        self._snapshot_sequence = 0
+        self._barred_until = 0
+        # Of a leader that asks where the log ends.
+        self._is_probing = False
+        self._probed_at = 0
+        self._doubt = Doubt()
 
     # --- How it stands --------------------------------------------------------------------------
 
     @property
+    def market(self) -> Market | None:
+        """The state; a leader's is ahead of the log by what is under way."""
+        if self._leadership is not None:
+            return self._leadership.market
+        return None if self._following is None else self._following.market
+
+    @property
     def has_more_to_tell(self) -> bool:
-        """Whether another step would answer queries at once; see `Leadership`."""
-        return self.leadership is not None and self.leadership.has_more_to_tell
+        """Whether another step would answer queries at once; see `Questions`."""
+        return self._questions.has_more_to_tell
 
     @property
     def stored(self) -> int:
-        """The newest commit that this replica knows to stand in the log."""
-        if self.leadership is not None:
-            return self.leadership.stored
-        return 0 if self.market is None else self.market.sequence
+        """The newest commit that this replica knows to stand in the log, and has in its state."""
+        if self._leadership is not None:
+            return self._leadership.stored
+        return 0 if self._following is None else self._following.market.sequence
 
     @property
-    def newest_snapshot(self) -> SnapshotName | None:
-        """The newest stored snapshot that this replica knows of."""
-        return self._saved[0] if self._saved else None
+    def is_current(self) -> bool:
+        """Whether its state is the log's, but for what is on its way."""
+        if self.role == "stopped":
+            return False
+        if self._leadership is not None:
+            return True
+        return self._following is not None and self._following.is_current
+
+    def could_lead(self, now: Instant) -> bool:
+        """Tell whether it could lead if it were nominated."""
+        return self.is_current and not self._is_stopping and now.monotonic >= self._barred_until
+
+    @property
+    def standing(self) -> MarketStanding:
+        """How it stands, as of what is stored, for whoever looks after the exchange."""
+        market = self.market
+        digest = ""
+        if self._leadership is not None:
+            digest = self._leadership.stored_digest
+        elif market is not None and market.sequence > 0:
+            digest = market.digest
+        return MarketStanding(
+            market=self.name,
+            role=self.role,
+            term=0 if market is None else market.term,
+            sequence=self.stored,
+            digest=digest,
+            leader="" if market is None else market.leader,
+            lag=0 if self._following is None else self._following.lag,
+            is_current=self.is_current,
+        )
 
     # --- The decision function ------------------------------------------------------------------
 
@@ -175,74 +202,106 @@ class Replica:
         if self.role == "stopped":
             return self._turned_away(given)
         try:
-            effects = self._take(given, now)
-            if self.leadership is not None:
-                if self.role == "leader":
-                    effects += self.leadership.proceed(now)
-                effects += self._keep_snapshots(now)
-                effects += self._stop_when_settled()
+            return self._take(given, now) + self._go_on(now)
         except Deposed as deposed:
-            return self._deposed(str(deposed))
-        return effects
+            return self._outrun(str(deposed))
+        except Contradicted as contradicted:
+            return self._broken(str(contradicted))
 
     def _take(self, given: Input, now: Instant) -> list[Effect]:
         match given:
             case Requests() | Asked() | Administered():
                 return self._take_in(given, now)
-            case AppendConfirmed():
-                return self._confirmed(given.sequence, now)
-            case AppendUndecided():
-                return [] if self.leadership is None else self.leadership.undecided(given.sequence)
-            case Stands():
-                return self._stands(given, now)
+            case AppendConfirmed() | AppendUndecided() | Stands():
+                return self._settle(given, now)
+            case Heard():
+                return self._hear(given, now)
             case Tick():
-                return self._remove_superseded(now)
+                return self._tick(now)
             case Start():
-                return self._begin()
+                return [Listen(), *self._begin()]
             case SnapshotsListed():
-                self._untried = list(given.names)
-                self._saved = list(given.names)
-                # A snapshot is stored only when the log has its commit.
-                self._known = max([self._known, *(n.position.sequence for n in given.names)])
-                self._supersede(now)
-                return self._try_snapshot()
+                self._upkeep.listed(given.names, now)
+                return [] if self._recovery is None else self._recovery.listed(given.names)
             case SnapshotLoaded():
-                return self._restore(given.name, given.data)
+                found = self._recovery
+                return [] if found is None else found.loaded(given.name, given.data)
             case SnapshotUnusable():
-                note = Note(f"snapshot {given.name.position.sequence} cannot be used: {given.why}")
-                return [note, *self._try_snapshot()]
+                found = self._recovery
+                return [] if found is None else found.unusable(given.name, given.why)
             case EndFound():
-                return self._found_end(given, now)
+                return self._end_found(given, now)
             case LogRead():
-                return self._follow(given.entries, now)
+                following = self._following
+                return [] if following is None else following.read(given.entries, now)
             case Nominated():
-                self._is_nominated = True
-                return self._lead(now) if self._is_caught_up else []
+                return self._nominated()
+            case Dismissed():
+                return self._dismissed()
+            case OnDuty():
+                return self._upkeep.on_duty(is_mine=given.is_mine)
             case SnapshotTaken():
-                return self._taken(given)
+                self._upkeep.taken(given)
+                return []
             case SnapshotFailed():
-                self._taking = None
+                self._upkeep.failed()
                 return []
             case SnapshotSaved():
-                return self._snapshot_saved(given.name, now)
+                return self._upkeep.saved(given.name, now)
+            case StateHashed():
+                self._upkeep.hashed(given.position, given.state, now)
+                return []
             case ToldToStop():
-                return self._stop()
+                return self._told_to_stop()
             case _:
                 assert_never(given)
+
+    def _go_on(self, now: Instant) -> list[Effect]:
+        if self._leadership is not None:
+            return self._lead_on(self._leadership, now)
+        effects: list[Effect] = []
+        if self._recovery is not None and self._recovery.is_done:
+            effects += self._begin_to_follow(self._recovery)
+        if self._following is not None and self.role == "follower" and self._is_nominated:
+            effects += self._stand(self._following, now)
+        effects += self._upkeep.log_reaches(self.stored)
+        told, given_up = self._questions.answer(
+            self.market if self.is_current else None, now, bytes_max=limits.TOLD_BYTES_MAX
+        )
+        return [*effects, *(Send(each.reply_to, each.payload) for each in told), *given_up]
 
     # --- Requests -------------------------------------------------------------------------------
 
     def _take_in(self, given: Requests | Asked | Administered, now: Instant) -> list[Effect]:
-        leadership = self.leadership
-        if leadership is None or self.role != "leader" or self._is_stopping:
-            return self._turned_away(given)
+        leadership = self._leadership
+        is_leading = leadership is not None and self.role == "leader"
         match given:
             case Requests():
-                return leadership.take(given.requests, now)
+                if leadership is not None and is_leading:
+                    return leadership.take(given.requests, now)
+                return self._hold(given.requests)
             case Asked():
-                return leadership.ask(given)
+                told_count = 0 if leadership is None else leadership.told_count
+                return self._questions.ask(given, told_count=told_count)
             case Administered():
-                return leadership.administer(given)
+                if leadership is not None and is_leading:
+                    return leadership.administer(given)
+                return self._turned_away(given)
+
+    def _hold(self, requests: list[Request]) -> list[Effect]:
+        effects: list[Effect] = []
+        for request in requests:
+            if self._held is None:
+                effects.append(Waiting(request).sent_back(RetryReason.not_leader))
+            elif (
+                len(self._held) >= limits.WAITING_COMMANDS_COUNT_MAX
+                or self._held_bytes + len(request.payload) > limits.WAITING_BYTES_MAX
+            ):
+                effects.append(Waiting(request).sent_back(RetryReason.busy))
+            else:
+                self._held.append(request)
+                self._held_bytes += len(request.payload)
+        return effects
 
     def _turned_away(self, given: Input) -> list[Effect]:
         match given:
@@ -259,244 +318,253 @@ class Replica:
     # --- Following the log ----------------------------------------------------------------------
 
     def _begin(self) -> list[Effect]:
-        self.market = None
-        self._restored = None
-        self._is_caught_up = False
-        self._snapshot_sequence = self._events_since_snapshot = 0
-        return [ListSnapshots()]
+        self._recovery = Recovery(self.name)
+        self._following = self._leadership = self._candidacy = None
+        return self._recovery.begin()
 
-    def _try_snapshot(self) -> list[Effect]:
-        if self._untried:
-            return [LoadSnapshot(self._untried.pop(0))]
-        self._restored = None
-        self.market = Market(self.name)
-        return [FindEnd()]
-
-    def _restore(self, name: SnapshotName, data: bytes) -> list[Effect]:
-        try:
-            if hash_of(data) != name.hash:
-                raise InvariantViolated(f"expected bytes with the hash {name.hash}")
-            market = Market.restore(zlib.decompress(data, wbits=zlib.MAX_WBITS | 16))
-            found = Position(market.sequence, market.hash)
-            if (market.name, found) != (self.name, name.position):
-                raise InvariantViolated(f"expected {self.name} at {name.position}, found {found}")
-        except (zlib.error, InvariantViolated) as error:
-            note = Note(f"snapshot {name.position.sequence} cannot be used: {error}")
-            return [note, *self._try_snapshot()]
-        self.market = market
-        self._restored = name
-        # It counts only if the log has that very commit.
-        return [Look(name.position.sequence)]
-
-    def _check_restored(self, name: SnapshotName, entry: Entry | None) -> list[Effect]:
-        sequence = name.position.sequence
-        if entry is None:
-            # Trimmed, or lost: where the log ends tells.
-            note = Note(f"snapshot {sequence} cannot be used: the log has nothing there")
-            return [note, *self._try_snapshot()]
-        if hash_of(entry.payload) != name.position.hash:
-            return self._broken(
-                f"the log has another commit {sequence} than the one that was stored there when"
-                " a snapshot was taken: it has lost commits"
-            )
-        self._snapshot_sequence = name.position.sequence
-        return [FindEnd()]
-
-    def _found_end(self, end: EndFound, now: Instant) -> list[Effect]:
-        market = self.market
+    def _begin_to_follow(self, recovery: Recovery) -> list[Effect]:
+        market = recovery.market
         assert market is not None
-        self._log_end = end.last
-        known = max(market.sequence, self._known)
-        if end.last < known:
-            return self._broken(
-                f"the log ends at {end.last}, but commit {known} was stored: it has lost commits"
-            )
-        if end.first > market.sequence + 1:
-            return self._broken(
-                f"the log begins at {end.first}, and no good snapshot reaches that far"
-            )
-        return self._read_on(now)
+        self._known = max(self._known, recovery.known)
+        self._recovery = None
+        return self._follow_from(market, is_current=False)
 
-    def _read_on(self, now: Instant) -> list[Effect]:
-        market = self.market
-        assert market is not None
-        if market.sequence < self._log_end:
-            return [ReadLog(market.sequence + 1, self._log_end)]
-        self._is_caught_up = True
-        note = Note(f"caught up at commit {market.sequence}, digest {market.digest}")
-        return [note, *(self._lead(now) if self._is_nominated else [])]
-
-    def _follow(self, entries: list[Entry], now: Instant) -> list[Effect]:
-        market = self.market
-        if market is None or self._is_caught_up:
-            return []
-        if not entries:
-            # Trimmed in this very moment: what is left may not reach back far enough.
-            return [FindEnd()]
-        try:
-            for entry in entries:
-                if entry.sequence == market.sequence + 1:
-                    commit = market.apply_commit(entry.payload)
-                    self._events_since_snapshot += len(commit.events)
-        except Diverged as diverged:
-            return self._broken(str(diverged))
-        return self._read_on(now)
-
-    # --- Leading --------------------------------------------------------------------------------
-
-    def _lead(self, now: Instant) -> list[Effect]:
-        market = self.market
-        assert market is not None
-        self._change("nominated")
-        self._is_nominated = False
-        self._sent_at = now.wall
-        # The log's own time, until this server's clock was compared with it: a wrong one would
-        # expire orders, and time never goes back.
-        time = market.time or now.wall
-        events = []
-        if market.sequence == 0:
-            events = market.open(self._specification, log_id=self._log_id, time=time)
-        events += market.lead(
-            server=self.server, term=market.term + 1, protocol=PROTOCOL, rules=RULES, time=time
+    def _follow_from(self, market: Market, *, is_current: bool) -> list[Effect]:
+        self._leadership = self._candidacy = None
+        self._upkeep.begin(market)
+        self._following = Following(
+            market, known=self._known, is_current=is_current, on_commit=self._on_commit
         )
-        self.leadership = Leadership(market, server=self.server, window=self.settings.window)
-        return self.leadership.begin(events, now)
+        return self._following.refresh()
 
-    def _confirmed(self, sequence: int, now: Instant) -> list[Effect]:
-        if self.leadership is None:
+    def _on_commit(self, market: Market) -> list[Effect]:
+        # What was read on the way to the log's end is somebody else's past.
+        if self.is_current:
+            return self._upkeep.at_commit(market)
+        self._upkeep.begin(market)
+        return []
+
+    def _hear(self, given: Heard, now: Instant) -> list[Effect]:
+        # Without a state, a later look at the log's end finds them.
+        return [] if self._following is None else self._following.heard(given.entries, now)
+
+    def _end_found(self, given: EndFound, now: Instant) -> list[Effect]:
+        leadership = self._leadership
+        if leadership is not None:
+            self._is_probing = False
+            if self._doubt.is_confirmed(last=given.last, known=leadership.stored, now=now):
+                raise Deposed(
+                    f"the log ends at {given.last}, but commit {leadership.stored} was stored"
+                )
+            leadership.log_ends_at(given.last, now)
             return []
-        effects = self.leadership.confirmed(sequence)
-        return effects + self._begin_to_serve(sequence)
+        following = self._following
+        return [] if following is None else following.end_found(given.first, given.last, now)
 
-    def _begin_to_serve(self, sequence: int) -> list[Effect]:
-        # The candidate's only commit is the beginning of its term. When the log stored it, by the
-        # log's own clock, tells how far apart the two clocks are.
-        leadership = self.leadership
-        is_begun = leadership is not None and leadership.is_settled
-        return [Look(sequence)] if self.role == "candidate" and is_begun else []
+    def _tick(self, now: Instant) -> list[Effect]:
+        effects = self._upkeep.tick(now)
+        if self._held:
+            late = [each for each in self._held if now.monotonic - each.arrived >= limits.LATE_US]
+            self._held = [each for each in self._held if each not in late]
+            self._held_bytes = sum(len(each.payload) for each in self._held)
+            effects += [Waiting(each).sent_back(RetryReason.late) for each in late]
+        if self._following is not None:
+            effects += self._following.tick(now)
+        return effects
 
-    def _stands(self, given: Stands, now: Instant) -> list[Effect]:
-        if self.leadership is None:
-            name = self._restored
-            if name is None or given.sequence != name.position.sequence:
-                return []
-            self._restored = None
-            return self._check_restored(name, given.entry)
-        if self.role == "candidate" and self.leadership.is_settled and given.entry is not None:
-            return self._compare_clocks(given.entry, now)
-        effects = self.leadership.stands(given.sequence, given.entry)
-        return effects + self._begin_to_serve(given.sequence)
+    # --- Becoming leader ------------------------------------------------------------------------
 
-    def _compare_clocks(self, entry: Entry, now: Instant) -> list[Effect]:
-        market = self.market
-        assert market is not None
-        # It was stored after it was sent and before it was looked at, by whatever right clock.
-        too_early = self._sent_at - entry.stored_at
-        too_late = entry.stored_at - now.wall
-        difference = max(too_early, too_late)
+    def _nominated(self) -> list[Effect]:
+        if self._is_nominated or self._is_stopping or self.role != "follower":
+            return []
+        self._is_nominated = True
+        # The log's end, as it is from now on.
+        return [] if self._following is None else self._following.refresh()
+
+    def _stand(self, following: Following, now: Instant) -> list[Effect]:
+        """Go on towards leading, as far as it is possible now."""
+        effects: list[Effect] = []
+        if self._held is None and following.is_current:
+            # Whoever asks from now on is answered as soon as this server leads.
+            self._held = []
+            effects.append(Serve())
+        if following.is_current and following.is_fresh and following.is_at_end:
+            following.pause()
+            self._change("nominated")
+            self._candidacy = Candidacy(
+                following.market,
+                server=self.server,
+                specification=self._specification,
+                log_id=self._log_id,
+                now=now,
+            )
+            effects.append(self._candidacy.begin(now))
+        return effects
+
+    def _settle(
+        self, given: AppendConfirmed | AppendUndecided | Stands, now: Instant
+    ) -> list[Effect]:
+        leadership, candidacy = self._leadership, self._candidacy
+        if leadership is not None:
+            match given:
+                case AppendConfirmed():
+                    return leadership.confirmed(given.sequence, now)
+                case AppendUndecided():
+                    return leadership.undecided(given.sequence)
+                case Stands():
+                    return leadership.stands(given.sequence, given.entry, now)
+        if candidacy is not None:
+            match given:
+                case AppendConfirmed():
+                    return candidacy.confirmed(given.sequence)
+                case AppendUndecided():
+                    return candidacy.undecided(given.sequence)
+                case Stands():
+                    return self._stands_for(candidacy, given, now)
+        if self._recovery is not None and isinstance(given, Stands):
+            return self._recovery.stands(given.sequence, given.entry)
+        return []
+
+    def _stands_for(self, candidacy: Candidacy, given: Stands, now: Instant) -> list[Effect]:
+        if not candidacy.is_stored:
+            return candidacy.stands(given.sequence, given.entry)
+        if given.sequence != candidacy.sequence:
+            return []
+        if given.entry is None:
+            # It is stored; whoever was asked did not know yet.
+            return [Look(candidacy.sequence)]
+        return self._begin_to_lead(candidacy, given.entry, now)
+
+    def _begin_to_lead(self, candidacy: Candidacy, entry: Entry, now: Instant) -> list[Effect]:
+        following = self._following
+        assert following is not None
+        market = following.market
+        market.apply_commit(candidacy.payload)
+        following.reaches(market.sequence)
+        self._candidacy = None
+        self._is_nominated = False
+        difference = candidacy.clock_difference_us(entry, now)
         if difference > CLOCK_DIFFERENCE_US_MAX:
             self._change("clocks_differ")
-            self._drop_state()
+            self._barred_until = now.monotonic + CLOCK_BARRED_US
             text = (
                 f"this server's clock and the log's are {difference // 1_000} ms apart, expected"
                 f" at most {CLOCK_DIFFERENCE_US_MAX // 1_000}: not leading"
             )
-            return [Alarm(text), Lost(), *self._begin()]
+            return [Alarm(text), *self._unserve(), *following.resume()]
         self._change("term_stored")
-        note = Note(f"leads from commit {market.sequence} in term {market.term}")
-        return [note, Serve()]
-
-    def _deposed(self, why: str) -> list[Effect]:
-        assert self.leadership is not None
-        effects: list[Effect] = [Unserve()] if self.role == "leader" else []
-        effects += self.leadership.flush(RetryReason.not_leader)
-        self._change("outrun")
-        self._drop_state()
-        effects.insert(0, Note(f"leads no more: {why}"))
-        return [*effects, *(self._stop() if self._is_stopping else [Lost(), *self._begin()])]
-
-    def _drop_state(self) -> None:
-        # It was ahead of the log; what the log says is read again.
-        self._known = max(self._known, self.stored)
-        if self.market is not None:
-            self.market.dispose()
-        self.leadership = None
-        self.market = None
-        self._taking = self._written = None
-
-    # --- Snapshots ------------------------------------------------------------------------------
-
-    def _keep_snapshots(self, now: Instant) -> list[Effect]:
-        leadership, market = self.leadership, self.market
-        if leadership is None or market is None or self.role != "leader":
-            return []
-        written = self._written
-        if written is not None and leadership.stored >= written.name.position.sequence:
-            self._written = None
-            return [SaveSnapshot(written.name, written.data)]
-        commits = market.sequence - self._snapshot_sequence
-        is_due = (
-            commits >= self.settings.snapshot_commits
-            or self._events_since_snapshot + leadership.events_executed
-            >= self.settings.snapshot_events
+        self._following = None
+        self._upkeep.begin(market)
+        self._doubt = Doubt()
+        self._leadership = Leadership(
+            market, questions=self._questions, window=self._window, now=now
         )
-        if not is_due or self._taking is not None or not leadership.is_at_commit:
+        # It serves already: it was current when it stood.
+        assert self._held is not None
+        held, self._held = self._held, []
+        note = Note(f"leads from commit {market.sequence} in term {market.term}")
+        return [note, Unlisten(), *self._leadership.take(held, now)]
+
+    # --- Leading, and no more -------------------------------------------------------------------
+
+    def _lead_on(self, leadership: Leadership, now: Instant) -> list[Effect]:
+        effects = leadership.proceed(now)
+        if leadership.is_at_commit:
+            effects += self._upkeep.leading_at_commit(leadership.market)
+        effects += self._upkeep.log_reaches(leadership.stored)
+        if self.role == "retiring":
+            return effects + self._settled(leadership)
+        return effects + self._probe(leadership, now)
+
+    def _probe(self, leadership: Leadership, now: Instant) -> list[Effect]:
+        quiet_since = max(leadership.proven_at, self._probed_at)
+        if self._is_probing or now.monotonic - quiet_since < PROBE_US:
             return []
-        self._taking = Position(market.sequence, market.hash)
-        self._snapshot_sequence = market.sequence
-        self._events_since_snapshot = -leadership.events_executed
-        return [TakeSnapshot(self._taking, market.digest)]
+        self._is_probing = True
+        self._probed_at = now.monotonic
+        return [FindEnd()]
 
-    def _taken(self, given: SnapshotTaken) -> list[Effect]:
-        # It may be of a leadership that is over by now.
-        if given.name.position == self._taking:
-            self._written = given
-        return []
+    def _dismissed(self) -> list[Effect]:
+        self._is_nominated = False
+        match self.role:
+            case "candidate":
+                # What it appended may stand yet, and is applied then as anybody's would be.
+                self._change("dismissed")
+                self._candidacy = None
+                return self._unserve() + self._resume()
+            case "leader":
+                return self._retire("dismissed")
+            case _:
+                return self._unserve()
 
-    def _snapshot_saved(self, name: SnapshotName, now: Instant) -> list[Effect]:
-        self._taking = None
-        if name not in self._saved:
-            self._saved.insert(0, name)
-        self._supersede(now)
-        # Under load there is no tick, and here is where old ones come to be.
-        note = Note(f"snapshot at commit {name.position.sequence} is stored")
-        return [note, *self._remove_superseded(now)]
+    def _retire(self, why: Occasion) -> list[Effect]:
+        leadership = self._leadership
+        assert leadership is not None
+        self._change(why)
+        return self._unserve() + leadership.finish(RetryReason.not_leader)
 
-    def _supersede(self, now: Instant) -> None:
-        known = [name for _, name in self._superseded]
-        for old in self._saved[SNAPSHOTS_KEPT:]:
-            if old not in known:
-                self._superseded.append((now.monotonic, old))
-        del self._saved[SNAPSHOTS_KEPT:]
+    def _settled(self, leadership: Leadership) -> list[Effect]:
+        if not leadership.is_settled:
+            return []
+        self._change("settled")
+        if self._is_stopping:
+            return self._stop()
+        self._known = max(self._known, leadership.stored)
+        note = Note(f"leads no more, and follows from commit {leadership.stored}")
+        return [note, Listen(), *self._follow_from(leadership.market, is_current=True)]
 
-    def _remove_superseded(self, now: Instant) -> list[Effect]:
-        due = [
-            name
-            for since, name in self._superseded
-            if now.monotonic - since >= SUPERSEDED_SNAPSHOT_US
-        ]
-        self._superseded = [(s, name) for s, name in self._superseded if name not in due]
-        return [RemoveSnapshot(name) for name in due]
+    def _outrun(self, why: str) -> list[Effect]:
+        was_candidate = self.role == "candidate"
+        self._change("outrun")
+        if was_candidate:
+            # Its state is the log's; it tries again, as long as it is nominated.
+            self._candidacy = None
+            return [Note(f"somebody was faster: {why}"), *self._resume()]
+        leadership = self._leadership
+        assert leadership is not None
+        self._known = max(self._known, leadership.stored)
+        effects = [Note(f"leads no more: {why}", is_warning=True), *self._unserve()]
+        effects += leadership.flush(RetryReason.not_leader)
+        leadership.market.dispose()
+        self._leadership = None
+        if self._is_stopping:
+            return effects + self._stop()
+        return [*effects, Listen(), *self._begin()]
+
+    def _unserve(self) -> list[Effect]:
+        if self._held is None:
+            return []
+        held, self._held = self._held, None
+        self._held_bytes = 0
+        why = RetryReason.not_leader
+        return [Unserve(), *(Waiting(request).sent_back(why) for request in held)]
+
+    def _resume(self) -> list[Effect]:
+        return [] if self._following is None else self._following.resume()
 
     # --- Ending ---------------------------------------------------------------------------------
 
-    def _stop(self) -> list[Effect]:
+    def _told_to_stop(self) -> list[Effect]:
         self._is_stopping = True
-        if self.leadership is None:
-            self._change("told_to_stop")
-            return [Stopped()]
-        effects: list[Effect] = [Unserve()] if self.role == "leader" else []
-        return effects + self.leadership.finish(RetryReason.not_leader)
+        self._is_nominated = False
+        match self.role:
+            case "leader":
+                return self._retire("told_to_stop")
+            case "retiring":
+                return []
+            case _:
+                return self._stop()
 
-    def _stop_when_settled(self) -> list[Effect]:
-        if not self._is_stopping or self.leadership is None or not self.leadership.is_settled:
-            return []
+    def _stop(self) -> list[Effect]:
         self._change("told_to_stop")
-        return [Stopped()]
+        self._candidacy = None
+        return [*self._unserve(), *self._questions.send_back(), Stopped()]
 
     def _broken(self, why: str) -> list[Effect]:
         self._change("broken")
-        return [Alarm(f"this replica stops: {why}")]
+        self._candidacy = None
+        alarm = Alarm(f"this replica stops: {why}")
+        return [alarm, Unlisten(), *self._unserve(), *self._questions.send_back()]
 
     def _change(self, occasion: Occasion) -> None:
         self.role = next_role(self.role, occasion)

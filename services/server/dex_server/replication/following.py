@@ -1,0 +1,207 @@
+"""Following a log: applying what is broadcast, and fetching what was not heard.
+
+Theory of operation. An entry that is heard is applied if it is the next; any other only tells how
+far the log goes, and what is missing is read. What is broadcast may be lost, the last entry too,
+so a follower that has heard nothing for a while asks where the log ends. Each commit is checked
+(sequence, chain, time, term, digest); what does not follow from the state contradicts it.
+
+A log that seems to end before what is known to stand in it may be asked of a NATS node that was
+cut off and does not know it yet; such a node gives up within some seconds. If the log still says so
+then, it has lost commits.
+
+Knows nothing of roles, nor of snapshots but that somebody may want to look at the state after a
+commit.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from dex_engine import Diverged, Market
+from dex_server.replication.effects import Effect, FindEnd, Instant, Note, ReadLog
+from dex_server.replication.ports import Entry
+from dex_server.replication.recovery import Contradicted
+
+SILENCE_US: Final = 1_000_000
+"""After so long without a word the log's end is asked for: a request a second for each market."""
+
+LAG_COUNT_MAX: Final = 1_000
+"""A follower that is further behind is not current: it reads the log, which takes about a second,
+and should not be chosen to lead before."""
+
+DOUBT_US: Final = 15_000_000
+"""How long a log that seems to have lost commits is asked again. A stream's leader that is cut off
+notices within about 10 s (nats-server 2.15.1)."""
+
+
+class Doubt:
+    """Whether a log has been seen to end too early, and for how long."""
+
+    def __init__(self) -> None:
+        """Begin without."""
+        self._since: int | None = None
+
+    def is_confirmed(self, *, last: int, known: int, now: Instant) -> bool:
+        """Note where the log ends; tell whether it has ended too early for long enough."""
+        if last >= known:
+            self._since = None
+            return False
+        if self._since is None:
+            self._since = now.monotonic
+        return now.monotonic - self._since >= DOUBT_US
+
+    @property
+    def is_raised(self) -> bool:
+        """Whether it ended too early when it was asked last."""
+        return self._since is not None
+
+
+class Following:
+    """One server's state of one market on its way along the log.
+
+    Attributes:
+        market: The state; what it was at the log's end, once `is_current`.
+        log_end: The newest entry that is known to stand.
+        is_current: Whether the state was at the log's end, and has not fallen far behind since.
+        is_fresh: Whether the log's end was asked for, and answered, since `refresh`.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        *,
+        known: int,
+        is_current: bool = False,
+        on_commit: Callable[[Market], list[Effect]],
+    ) -> None:
+        """Follow from a state.
+
+        Args:
+            market: The state.
+            known: The newest commit that was ever known to stand in the log.
+            is_current: Whether the state is already at the log's end.
+            on_commit: Called after each commit; nothing more is applied in this step when it wants
+                something done.
+        """
+        self.market = market
+        self.log_end = market.sequence
+        self.is_current = is_current
+        self.is_fresh = False
+        self._known = known
+        self._on_commit = on_commit
+        self._is_paused = False
+        self._is_asking = False
+        self._is_reading = False
+        self._quiet_since = 0
+        self._doubt = Doubt()
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the state is at the log's end, as far as is known."""
+        return self.market.sequence >= max(self.log_end, self._known)
+
+    @property
+    def lag(self) -> int:
+        """How many entries are known to stand that were not applied."""
+        return max(self.log_end - self.market.sequence, 0)
+
+    def refresh(self) -> list[Effect]:
+        """Ask where the log ends."""
+        self.is_fresh = False
+        if self._is_asking:
+            return []
+        self._is_asking = True
+        return [FindEnd()]
+
+    def pause(self) -> None:
+        """Apply nothing from now on: the next entry is to be one's own. It is time to ask again
+        where the log ends, if it is not."""
+        self._is_paused = True
+        self.is_fresh = False
+
+    def resume(self) -> list[Effect]:
+        """Go on, whoever's the next entry is."""
+        self._is_paused = False
+        return self.refresh()
+
+    def tick(self, now: Instant) -> list[Effect]:
+        """Ask where the log ends, if it has been quiet for a while."""
+        if self._is_paused or self._is_reading or now.monotonic - self._quiet_since < SILENCE_US:
+            return []
+        self._quiet_since = now.monotonic
+        return self.refresh()
+
+    def reaches(self, sequence: int) -> None:
+        """Note that an entry stands in the log."""
+        self.log_end = max(self.log_end, sequence)
+
+    def heard(self, entries: list[Entry], now: Instant) -> list[Effect]:
+        """Apply what is next, and read what is missing.
+
+        Raises:
+            Contradicted: an entry does not follow from the state.
+        """
+        self._quiet_since = now.monotonic
+        self.reaches(entries[-1].sequence)
+        # What is read arrives in any case, and in order.
+        return self._advance([] if self._is_reading else entries)
+
+    def read(self, entries: list[Entry], now: Instant) -> list[Effect]:
+        """Apply what was read.
+
+        Raises:
+            Contradicted: an entry does not follow from the state.
+        """
+        self._is_reading = False
+        self._quiet_since = now.monotonic
+        if not entries:
+            # Trimmed in this very moment: what is left may not reach back far enough.
+            return self.refresh()
+        return self._advance(entries)
+
+    def end_found(self, first: int, last: int, now: Instant) -> list[Effect]:
+        """Take note of the log's bounds.
+
+        Raises:
+            Contradicted: it has lost commits, or begins too late.
+        """
+        self._is_asking = False
+        self._quiet_since = now.monotonic
+        known = max(self.market.sequence, self._known)
+        was_raised = self._doubt.is_raised
+        text = f"the log ends at {last}, but commit {known} was stored"
+        if self._doubt.is_confirmed(last=last, known=known, now=now):
+            raise Contradicted(f"{text}: it has lost commits")
+        if self._doubt.is_raised:
+            self.is_current = False
+            return [] if was_raised else [Note(f"{text}: asking again", is_warning=True)]
+        if first > self.market.sequence + 1:
+            raise Contradicted(f"the log begins at {first}, and no good snapshot reaches that far")
+        self.is_fresh = not self._is_paused
+        self.reaches(last)
+        return self._advance([])
+
+    def _advance(self, entries: list[Entry]) -> list[Effect]:
+        if self._is_paused:
+            return []
+        market = self.market
+        effects: list[Effect] = []
+        for entry in entries:
+            if entry.sequence == market.sequence + 1:
+                try:
+                    market.apply_commit(entry.payload)
+                except Diverged as diverged:
+                    raise Contradicted(str(diverged)) from diverged
+                effects = self._on_commit(market)
+                if effects:
+                    break
+        self.reaches(market.sequence)
+        if self.lag > LAG_COUNT_MAX:
+            self.is_current = False
+        if self.lag > 0:
+            if not self._is_reading:
+                self._is_reading = True
+                effects.append(ReadLog(market.sequence + 1, self.log_end))
+        elif self.is_fresh and not self.is_current and self.is_at_end:
+            self.is_current = True
+            effects.append(Note(f"caught up at commit {market.sequence}, digest {market.digest}"))
+        return effects
