@@ -16,7 +16,11 @@ from nats.aio.client import Client
 from tests.nats_nodes import Nodes, connected, running
 
 # The suites in these modules are imported by tests, and so are not rewritten by themselves.
-pytest.register_assert_rewrite("tests.contracts.log_contract", "tests.contracts.snapshot_contract")
+pytest.register_assert_rewrite(
+    "tests.contracts.lease_contract",
+    "tests.contracts.log_contract",
+    "tests.contracts.snapshot_contract",
+)
 
 # No deadlines: continuous integration is slow by turns, and a test is not wrong for being slow.
 settings.register_profile("dev", deadline=None, print_blob=True)

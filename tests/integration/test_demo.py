@@ -41,7 +41,7 @@ def test_demo_leaves_nothing_behind_and_passes_the_exit_code_on(tmp_path: Path) 
     done = demo(tmp_path, "--no-such-option-of-the-load-generator")
 
     assert done.returncode == 2, done.stderr
-    assert "stopping the server and the node" in done.stderr
+    assert "stopping the servers and the node" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

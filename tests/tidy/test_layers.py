@@ -54,6 +54,7 @@ PURE = ("dex_protocol", "dex_engine", "dex_server.replication")
 
 PURE_BUT_FOR_STATISTICS = (
     "dex_client.chain",
+    "dex_client.comparison",
     "dex_client.decimals",
     "dex_client.ids",
     "dex_client.retry",

@@ -72,6 +72,7 @@ def test_commands_are_those_that_are_documented() -> None:
         "order",
         "orders",
         "sell",
+        "status",
         "tail",
         "trades",
     ]
@@ -110,7 +111,7 @@ def test_every_command_speaks_to_machines_and_says_where(words: tuple[str, ...])
     stdout = run(*words, "--help").stdout
 
     assert all(option in stdout for option in ("--json", "--nats", "--deadline"))
-    assert ("--peer" in stdout) == ("--market" in stdout) == (words[0] != "markets")
+    assert ("--peer" in stdout) == ("--market" in stdout) == (words[0] not in ("markets", "status"))
 
 
 # --- What is refused before anything is sent ----------------------------------------------------
