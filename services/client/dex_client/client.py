@@ -72,7 +72,8 @@ OrderId: TypeAlias = str | UnsetType
 class Exchange:
     """One peer on the exchange; use `connect`.
 
-    Every method may be called from many tasks at once. Prices and quantities are strings, Decimals
+    Every method may be called from many tasks at once. Any server may answer a query, and none does
+    before it has what earlier calls were told: you read what you wrote. Prices and quantities are strings, Decimals
     or integers, never floats. A refusal is a receipt, with `status` `rejected` and its `reason`;
     what every call may raise is `Unavailable` (nothing happened) and `ProtocolMismatch`, and what
     every command may raise is `OutcomeUnknown` too.
@@ -92,6 +93,8 @@ class Exchange:
         self._policy = policy
         self._random = random
         self._known: set[str] = set()
+        # The newest commit that any call was told of, by market.
+        self._told: dict[str, int] = {}
         self._sender = Sender(link, peer, random=random, known=self._known)
 
     # --- Commands -------------------------------------------------------------------------------
@@ -244,9 +247,11 @@ class Exchange:
         """
         if not commands:
             return []
-        return await self._sender.send(
+        receipts = await self._sender.send(
             _checked(market), commands, self._within(deadline_s), as_batch=True
         )
+        self._heed(market, receipts)
+        return receipts
 
     async def settle(
         self, error: OutcomeUnknown, *, deadline_s: float | None = None
@@ -262,7 +267,9 @@ class Exchange:
         Raises:
             OutcomeUnknown: it still is; settle that one later. When `is_forgotten`, never.
         """
-        return await self._sender.settle(error, self._within(deadline_s))
+        receipts = await self._sender.settle(error, self._within(deadline_s))
+        self._heed(error.market, receipts)
+        return receipts
 
     # --- Queries --------------------------------------------------------------------------------
 
@@ -299,8 +306,8 @@ class Exchange:
     ) -> BookReply | BookOrdersReply | Receipt:
         """Ask for the best levels of both sides; with `orders`, for each order of them.
 
-        Like every query: `min_sequence` is a commit that the answer must know of. Pass a receipt's
-        `sequence` to read your own writes.
+        Like every query: `min_sequence` is a commit that the answer must know of, beside what this
+        exchange was told already. Pass the `sequence` of a receipt that another process got.
         """
         query = BookQuery(depth=depth, orders=orders, min_sequence=_known(min_sequence))
         if orders:
@@ -443,13 +450,24 @@ class Exchange:
     async def _ask(
         self, market: str, query: Query, reply: type[R], deadline_s: float | None
     ) -> R | Receipt:
-        return await self._queries(deadline_s).ask(_checked(market), query, reply)
+        # Whichever server answers knows at least what this peer knows.
+        known = max(query.min_sequence, self._told.get(market, 0))
+        query = structs.replace(query, min_sequence=known)
+        answer = await self._queries(deadline_s).ask(_checked(market), query, reply)
+        self._heed(market, [answer])
+        return answer
 
     async def _command(self, market: str, command: Command, deadline_s: float | None) -> Receipt:
         (receipt,) = await self._sender.send(
             _checked(market), [command], self._within(deadline_s), as_batch=False
         )
+        self._heed(market, [receipt])
         return receipt
+
+    def _heed(self, market: str, answers: Sequence[Reply | Receipt]) -> None:
+        for answer in answers:
+            if answer.sequence is not UNSET:
+                self._told[market] = max(answer.sequence, self._told.get(market, 0))
 
 
 @asynccontextmanager

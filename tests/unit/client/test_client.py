@@ -7,6 +7,7 @@ from fractions import Fraction
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import UNSET
 
@@ -22,7 +23,7 @@ from dex_protocol.commands import Cancel, CancelAll, Command, Submit, own_id
 from dex_protocol.events import Accepted, Canceled, CanceledAll
 from dex_protocol.ids import pair_of
 from dex_protocol.limits import BATCH_COUNT_MAX, RETRY_WINDOW_COUNT
-from dex_protocol.queries import OrderReceipt, OrdersReply, StatusReply
+from dex_protocol.queries import OrderReceipt, OrdersReply, StatusReply, TradesReply
 from dex_protocol.reasons import Reason, RetryReason
 from dex_protocol.receipts import Receipt, refused, retry
 from dex_runtime.messaging import NoReply, NoResponder
@@ -586,6 +587,28 @@ async def test_orders_are_asked_for_page_by_page() -> None:
     assert (found.sequence, found.more) == (3, False)
     assert [b"after" in payload for payload in asked] == [False, True, False, True]
     assert f"order_alice_{TIMESTAMP}_3".encode() in asked[-1]
+
+
+async def test_query_asks_for_no_less_than_any_call_before_was_told() -> None:
+    """Any server may answer, and a follower may be behind: a peer reads what it wrote."""
+    venue = Venue()
+    asked: list[int] = []
+
+    async def answered(subject: str, payload: bytes, *, timeout_s: float) -> bytes:
+        if ".query." not in subject or ".status." in subject:
+            return await Venue.request(venue, subject, payload, timeout_s=timeout_s)
+        asked.append(msgspec.json.decode(payload).get("min_sequence", 0))
+        return encode(TradesReply(sequence=40, trades=[]))
+
+    peer = venue.peer()
+    venue.request = answered  # type: ignore[method-assign]
+
+    receipt = await buy(peer)
+    await peer.trades(MARKET)
+    await peer.trades(MARKET, min_sequence=7)
+    await peer.trades(MARKET, min_sequence=70)
+
+    assert asked == [receipt.sequence, 40, 70]
 
 
 # --- The door -----------------------------------------------------------------------------------
