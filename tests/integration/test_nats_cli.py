@@ -1,4 +1,4 @@
-"""The real `nats` command line tool, which knows nothing of the exchange, sees its events."""
+"""The real `nats` command line tool, which knows nothing of the exchange, sees what goes on."""
 
 import json
 import shutil
@@ -13,9 +13,12 @@ from tests.nats_nodes import connected
 TOOL = nats_cli.find(Path(state.DIRECTORY)) or shutil.which("nats")
 
 
-@pytest.mark.skipif(
+needs_the_tool = pytest.mark.skipif(
     TOOL is None, reason="the nats CLI is not here: `uv run just nats-cli` builds it, with Go"
 )
+
+
+@needs_the_tool
 async def test_tool_and_tail_see_the_commits_of_the_log_in_its_order(
     venue: Exchange, market: str, tmp_path: Path
 ) -> None:
@@ -52,6 +55,34 @@ async def test_tool_and_tail_see_the_commits_of_the_log_in_its_order(
     stored = await venue.log(market)
     assert commits_of(market, tool.printed) == stored
     assert commits_of(market, tail.printed) == stored
+
+
+@needs_the_tool
+async def test_tool_finds_the_servers_and_how_they_stand_in_their_markets(
+    venue: Exchange, market: str, tmp_path: Path
+) -> None:
+    await venue.open(market)
+
+    async def tool(*words: str) -> str:
+        log = tmp_path / f"{words[0]}.log"
+        command = Program(str(TOOL), "service", *words, "--server", venue.urls, log=log)
+        try:
+            assert await command.ended() == 0, command.printed
+        finally:
+            command.end()
+        return command.printed
+
+    assert "dex-server" in await tool("list")
+    assert "dex.query.*.*.*" in await tool("info", "dex-server")
+    (service,) = json.loads(await tool("stats", "dex-server", "--json"))
+    (data,) = [each["data"] for each in service["endpoints"] if each["name"] == "query"]
+    (standing,) = [each for each in data["markets"] if each["market"] == market]
+    assert (data["server"], standing["role"], standing["leader"]) == (
+        "server-1",
+        "leader",
+        "server-1",
+    )
+    assert (standing["term"], standing["sequence"], standing["lag"]) == (1, 1, 0)
 
 
 def commits_of(market: str, printed: str) -> list[bytes]:
