@@ -48,7 +48,8 @@ class Responder:
 
         # NB: the library drops messages silently past its limits (512k messages, 128 MB); what is
         # taken here goes on at once to queues that are bounded by far less.
-        return Service(await self._client.subscribe(subject, queue=queue, cb=on_message))
+        subscription = await self._client.subscribe(subject, queue=queue, cb=on_message)
+        return Service(self, self._client, subscription)
 
     async def settle(self) -> None:
         """Wait until the node knows what is served on this connection, or cannot be asked."""
@@ -96,14 +97,23 @@ class Incoming(Struct, frozen=True, gc=False):
 class Service:
     """A subject being served, until `stop`."""
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, responder: Responder, client: Client, subscription: Subscription) -> None:
         """Use `Responder.serve`."""
+        self._responder = responder
+        self._client = client
         self._subscription = subscription
 
     async def stop(self) -> None:
-        """Take in no more requests."""
+        """Have the node send no more requests; what it sent already still comes in before the end.
+
+        The library's own `unsubscribe` (nats-py 2.16.0) drops what has arrived and waits for its
+        turn, and what is on its way; who sent that would wait for an answer in vain.
+        """
         try:
+            if self._client.is_connected:
+                await self._client._send_unsubscribe(self._subscription._id)
+                await self._responder.settle()
             await self._subscription.unsubscribe()
-        except nats.errors.Error:
+        except (nats.errors.Error, OSError):
             # The connection is closed, and the subscription with it.
             return

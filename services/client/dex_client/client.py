@@ -73,10 +73,10 @@ class Exchange:
     """One peer on the exchange; use `connect`.
 
     Every method may be called from many tasks at once. Any server may answer a query, and none does
-    before it has what earlier calls were told: you read what you wrote. Prices and quantities are strings, Decimals
-    or integers, never floats. A refusal is a receipt, with `status` `rejected` and its `reason`;
-    what every call may raise is `Unavailable` (nothing happened) and `ProtocolMismatch`, and what
-    every command may raise is `OutcomeUnknown` too.
+    before it has what earlier calls were told: you read what you wrote. Prices and quantities are
+    strings, Decimals or integers, never floats. A refusal is a receipt, with `status` `rejected`
+    and its `reason`; what every call may raise is `Unavailable` (nothing happened) and
+    `ProtocolMismatch`, and what every command may raise is `OutcomeUnknown` too.
     """
 
     def __init__(self, link: Link, peer: str, *, policy: Policy, random: Random) -> None:

@@ -247,7 +247,10 @@ class Driver:
                     on_request=self._on_request,
                 )
             case Unserve():
-                await self._stop_serving()
+                service, self._service = self._service, None
+                if service is not None:
+                    # What it still takes in is answered meanwhile.
+                    self._spawn(service.stop())
             case Listen():
                 await self._start_listening()
             case Unlisten():

@@ -352,6 +352,10 @@ class Replica:
         leadership = self._leadership
         if leadership is not None:
             self._is_probing = False
+            if leadership.proven_at > self._probed_at:
+                # Commits were stored meanwhile, and the log is longer than it was then.
+                self._doubt = Doubt()
+                return []
             if self._doubt.is_confirmed(last=given.last, known=leadership.stored, now=now):
                 raise Deposed(
                     f"the log ends at {given.last}, but commit {leadership.stored} was stored"
@@ -455,6 +459,7 @@ class Replica:
         self._change("term_stored")
         self._following = None
         self._upkeep.begin(market)
+        self._is_probing = False
         self._doubt = Doubt()
         self._leadership = Leadership(
             market, questions=self._questions, window=self._window, now=now
