@@ -3,12 +3,15 @@
 A table stands between `<!-- name -->` and `<!-- /name -->`; all else in a document is left alone.
 """
 
+import ast
+import inspect
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from dex_protocol.reasons import Reason, RetryReason
+from dex_server.replication import roles as roles_module
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,6 +27,39 @@ def retries() -> str:
     return table(["reason", "meaning"], [(f"`{why.name}`", why.sentence) for why in RetryReason])
 
 
+def roles() -> str:
+    """Write the changes of role in the order of the code, each with the comment above it there."""
+    comments = _comments_above_keys(inspect.getsource(roles_module), "TRANSITIONS")
+    rows = [
+        (f"`{role}`", f"`{occasion}`", f"`{after}`", comment)
+        for ((role, occasion), after), comment in zip(
+            roles_module.TRANSITIONS.items(), comments, strict=True
+        )
+    ]
+    return table(["from", "on", "to", "why"], rows)
+
+
+def _comments_above_keys(source: str, name: str) -> list[str]:
+    # The comment directly above each key of the dict of that name; "" where there is none.
+    lines = source.splitlines()
+    (found,) = (
+        node.value
+        for node in ast.parse(source).body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name
+    )
+    assert isinstance(found, ast.Dict)
+    comments = []
+    for key in found.keys:
+        assert key is not None
+        above: list[str] = []
+        line = key.lineno - 2
+        while lines[line].strip().startswith("#"):
+            above.insert(0, lines[line].strip().removeprefix("# "))
+            line -= 1
+        comments.append(" ".join(above))
+    return comments
+
+
 def table(head: list[str], rows: list[tuple[str, ...]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(escaped, line))} |" for line in lines)
@@ -33,10 +69,17 @@ def escaped(cell: str) -> str:
     return cell.replace("|", "\\|")
 
 
-TABLES: dict[str, Callable[[], str]] = {"reasons": reasons, "retries": retries}
+TABLES: dict[str, Callable[[], str]] = {
+    "reasons": reasons,
+    "retries": retries,
+    "roles": roles,
+}
 """Each table's name in its markers, and what makes it."""
 
-DOCUMENTS = {ROOT / "docs" / "PROTOCOL.md": ["reasons"]}
+DOCUMENTS = {
+    ROOT / "docs" / "PROTOCOL.md": ["reasons"],
+    ROOT / "docs" / "ARCHITECTURE.md": ["roles"],
+}
 """Each document, and the tables that it must have; others it may have."""
 
 

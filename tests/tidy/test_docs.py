@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from dex_protocol.reasons import Reason, RetryReason
+from dex_protocol.standing import MarketStanding, ServerStanding
+from dex_server.replication.roles import TRANSITIONS
 from tests.tidy.tables import DOCUMENTS, ROOT, NoPlace, renewed
 
 ADRS = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
@@ -136,6 +138,21 @@ def test_table_of_retries_has_every_reason() -> None:
     new = renewed("<!-- retries --><!-- /retries -->", [])
 
     assert [new.count(f"`{why.name}`") for why in RetryReason] == [1] * len(RetryReason)
+
+
+def test_table_of_roles_has_every_change_and_says_why() -> None:
+    new = renewed("<!-- roles --><!-- /roles -->", [])
+
+    for (role, occasion), after in TRANSITIONS.items():
+        assert new.count(f"| `{role}` | `{occasion}` | `{after}` |") == 1
+    assert "it appends `leader_changed`." in new
+
+
+def test_protocol_names_every_field_of_a_standing() -> None:
+    text = (ROOT / "docs" / "PROTOCOL.md").read_text("utf-8")
+
+    fields = (*ServerStanding.__struct_fields__, *MarketStanding.__struct_fields__)
+    assert [field for field in fields if f"`{field}`" not in text] == []
 
 
 @pytest.mark.parametrize(
