@@ -1,21 +1,22 @@
 """One replica, its world as plain state, and time that a test moves by hand.
 
 Effects that the world answers wait in `under_way`, in their order, until a test has them performed
-(`run`, all or all but some kinds) or takes one out to answer it by hand (`take`). What is sent is
-kept by request, and no request may be answered twice.
+(`run`, all or all but some kinds) or takes one out to answer it by hand (`take`). What is broadcast
+arrives when a test says so (`hear`). What is sent is kept by request, and no request may be
+answered twice.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from dex_engine import Market
 from dex_protocol.administration import What
-from dex_protocol.codec import encode
+from dex_protocol.codec import encode, hash_of
 from dex_protocol.commands import Command
-from dex_protocol.events import Commit
+from dex_protocol.events import Commit, LeaderChanged
 from dex_protocol.queries import Query, StatusQuery
 from dex_protocol.receipts import Receipt
 from dex_protocol.specification import Specification, SpecificationChange
@@ -27,18 +28,22 @@ from dex_server.replication.effects import (
     AppendConfirmed,
     AppendUndecided,
     Asked,
+    Dismissed,
     Effect,
     EndFound,
     FindEnd,
+    HashState,
+    Heard,
     Input,
     Instant,
+    Listen,
     ListSnapshots,
     LoadSnapshot,
     LogRead,
     Look,
-    Lost,
     Nominated,
     Note,
+    OnDuty,
     ReadLog,
     RemoveSnapshot,
     Request,
@@ -53,15 +58,18 @@ from dex_server.replication.effects import (
     SnapshotUnusable,
     Stands,
     Start,
+    StateHashed,
     Stopped,
     TakeSnapshot,
     Tick,
     ToldToStop,
+    TrimLog,
+    Unlisten,
     Unserve,
 )
-from dex_server.replication.ports import SnapshotInvalid, Undecided
+from dex_server.replication.ports import Entry, Position, SnapshotInvalid, Undecided
 from dex_server.replication.replica import Replica, Settings
-from tests.builders import NOW, a_specification
+from tests.builders import NOW, a_specification, buy
 from tests.contracts.memory import MemoryLog, MemorySnapshots
 
 READ_BYTES = 256 * 1024
@@ -78,10 +86,12 @@ class Harness:
     Attributes:
         wall: This server's clock, in µs.
         monotonic: Its other clock.
-        log_wall: How far the log's clock is ahead of this server's, in µs.
-        under_way: Effects that nobody performed yet, in their order.
+        log_ahead: How far the log's clock is ahead of this server's, in µs.
+        under_way: Effects that nobody performed yet, in their order; of a state that was written
+            down or hashed, what came of it.
         seen: Every effect ever given, in order.
         is_serving: Whether requests are taken in.
+        is_listening: Whether what is broadcast is wanted.
     """
 
     def __init__(
@@ -92,7 +102,7 @@ class Harness:
         server: str = "server-1",
         specification: Specification | None = None,
         wall: int = NOW,
-        **settings: int,
+        **settings: Any,
     ) -> None:
         self.wall = wall
         self.monotonic = 0
@@ -106,9 +116,12 @@ class Harness:
             log_id="log",
             settings=Settings(**settings),
         )
-        self.under_way: deque[Effect] = deque()
+        self.under_way: deque[Effect | SnapshotTaken | StateHashed] = deque()
         self.seen: list[Effect] = []
         self.is_serving = False
+        self.is_listening = False
+        # The newest entry that was broadcast, to whoever listened then.
+        self._broadcast = 0
         self._answers: dict[int, bytes] = {}
         self._asked = 0
 
@@ -127,14 +140,22 @@ class Harness:
                     self.is_serving = True
                 case Unserve():
                     self.is_serving = False
+                case Listen():
+                    self.is_listening = True
+                    self._broadcast = self.end
+                case Unlisten():
+                    self.is_listening = False
                 case TakeSnapshot():
                     # Now, before the next input changes the state.
-                    market = self.replica.market
-                    assert market is not None
-                    data = snapshotting.pack(market.snapshot())
-                    name = snapshotting.name_of(market.name, effect.position, effect.digest, data)
-                    self.under_way.append(_Taken(name, data))  # type: ignore[arg-type]
-                case Alarm() | Note() | Lost() | Stopped():
+                    written = snapshotting.write(self.market)
+                    name = snapshotting.name_of(
+                        self.replica.name, effect.position, effect.digest, written
+                    )
+                    self.under_way.append(SnapshotTaken(name, written.data))
+                case HashState():
+                    state = snapshotting.write(self.market).state
+                    self.under_way.append(StateHashed(effect.position, state))
+                case Alarm() | Note() | Stopped():
                     pass
                 case _:
                     self.under_way.append(effect)
@@ -142,7 +163,28 @@ class Harness:
     def start(self) -> None:
         """Let it begin, and lead as soon as it can."""
         self.give(Start())
+        self.nominate()
+
+    def nominate(self) -> None:
+        """Name it to lead."""
         self.give(Nominated())
+
+    def dismiss(self) -> None:
+        """Name another, or nobody."""
+        self.give(Dismissed())
+
+    def on_duty(self, *, is_mine: bool = True) -> None:
+        """Have it write the market's snapshots, or another."""
+        self.give(OnDuty(is_mine))
+        self.run()
+
+    def hear(self, *, but: Collection[int] = ()) -> None:
+        """Give what was broadcast since the last time, all but some entries, if it listens."""
+        first, self._broadcast = self._broadcast + 1, self.end
+        heard = [self.entry(sequence) for sequence in range(first, self.end + 1)]
+        heard = [entry for entry in heard if entry.sequence not in but]
+        if self.is_listening and heard:
+            self.give(Heard(heard))
 
     def send(self, *commands: Command, peer: str = "alice", waited_us: int = 0) -> int:
         """Send commands, one by itself or several as a batch; give the request's number.
@@ -152,6 +194,12 @@ class Harness:
         payload = encode(commands[0] if len(commands) == 1 else commands)
         (number,) = self.send_together(payload, peer=peer, waited_us=waited_us)
         return number
+
+    def commit(self, first: int, count: int = 1) -> None:
+        """Make commits of an order each, which never trade."""
+        for number in range(first, first + count):
+            self.send(buy("1 @ 100", number))
+            self.run()
 
     def send_raw(self, payload: bytes, *, peer: str = "alice") -> int:
         """Send a request as it is."""
@@ -202,7 +250,7 @@ class Harness:
 
     def run(self, *, hold: Sequence[type] = ()) -> None:
         """Perform what is under way, and what follows from it, all but the kinds held back."""
-        held: deque[Effect] = deque()
+        held: deque[Any] = deque()
         count = 0
         while self.under_way or self.replica.has_more_to_tell:
             count += 1
@@ -219,53 +267,57 @@ class Harness:
 
     def perform(self, effect: Any) -> None:
         """Do one effect, and tell the replica what came of it."""
+        given = self.outcome(effect)
+        if given is not None:
+            self.give(given)
+
+    def outcome(self, effect: Any) -> Input | None:
+        """Do one effect, and give what the replica is to be told of it."""
         match effect:
             case Append():
                 sequence = effect.after.sequence + 1
                 try:
                     self.log.append(effect.payload, after=effect.after)
                 except Undecided as undecided:
-                    self.give(AppendUndecided(sequence, str(undecided)))
-                else:
-                    self.give(AppendConfirmed(sequence))
+                    return AppendUndecided(sequence, str(undecided))
+                return AppendConfirmed(sequence)
             case Look():
-                self.give(Stands(effect.sequence, self.log.entry(effect.sequence)))
+                return Stands(effect.sequence, self.log.entry(effect.sequence))
             case FindEnd():
-                self.give(EndFound(*self.log.bounds()))
+                return EndFound(*self.log.bounds())
             case ReadLog():
-                self.give(
-                    LogRead(
-                        self.log.read(
-                            effect.from_sequence,
-                            through_sequence=effect.through_sequence,
-                            bytes_max=READ_BYTES,
-                        )
+                return LogRead(
+                    self.log.read(
+                        effect.from_sequence,
+                        through_sequence=effect.through_sequence,
+                        bytes_max=READ_BYTES,
                     )
                 )
             case ListSnapshots():
-                self.give(SnapshotsListed(self.snapshots.names(self.replica.name)))
+                return SnapshotsListed(self.snapshots.names(self.replica.name))
             case LoadSnapshot():
                 try:
-                    data = self.snapshots.load(effect.name)
+                    return SnapshotLoaded(effect.name, self.snapshots.load(effect.name))
                 except SnapshotInvalid as invalid:
-                    self.give(SnapshotUnusable(effect.name, str(invalid)))
-                else:
-                    self.give(SnapshotLoaded(effect.name, data))
-            case _Taken():
-                self.give(SnapshotTaken(effect.name, effect.data))
+                    return SnapshotUnusable(effect.name, str(invalid))
+            case SnapshotTaken() | StateHashed():
+                return effect
             case SaveSnapshot():
                 self.snapshots.save(effect.name, effect.data)
-                self.give(SnapshotSaved(effect.name))
+                return SnapshotSaved(effect.name)
             case RemoveSnapshot():
                 self.snapshots.remove(effect.name)
+            case TrimLog():
+                self.log.trim(effect.first_sequence)
             case _:
                 raise AssertionError(f"nobody performs {effect}")
+        return None
 
     def take(self, kind: type[E]) -> E:
         """Take the first effect of a kind out of what is under way."""
-        for effect in self.under_way:
+        for index, effect in enumerate(self.under_way):
             if isinstance(effect, kind):
-                self.under_way.remove(effect)
+                del self.under_way[index]
                 return effect
         raise AssertionError(f"no {kind.__name__} is under way, only {list(self.under_way)}")
 
@@ -303,10 +355,26 @@ class Harness:
         """The log's last sequence."""
         return self.log.bounds()[1]
 
+    def entry(self, sequence: int) -> Entry:
+        """Give what stands at a sequence of the log, where something stands."""
+        entry = self.log.entry(sequence)
+        assert entry is not None
+        return entry
+
     @property
     def alarms(self) -> list[str]:
         """What operators were told."""
         return [alarm.text for alarm in self.given(Alarm)]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was written down as wrong."""
+        return [note.text for note in self.given(Note) if note.is_warning]
+
+    @property
+    def could_lead(self) -> bool:
+        """Whether it could be named to lead now."""
+        return self.replica.could_lead(Instant(self.wall, self.monotonic))
 
     @property
     def is_stopped(self) -> bool:
@@ -316,6 +384,12 @@ class Harness:
     def commits(self) -> list[Commit]:
         """Read the whole log."""
         return follow(self.log)[1]
+
+    @property
+    def market(self) -> Market:
+        """The replica's state, which there must be."""
+        assert self.replica.market is not None
+        return self.replica.market
 
     def check(self) -> None:
         """Make sure that the log is one that everybody can follow, and that it is our state."""
@@ -329,12 +403,6 @@ class Harness:
             own.check()
 
             assert own.snapshot() == market.snapshot()
-
-
-class _Taken(msgspec.Struct):
-    # A state written down, on its way back to the replica.
-    name: Any
-    data: bytes
 
 
 def follow(log: MemoryLog) -> tuple[Market, list[Commit]]:
@@ -351,16 +419,59 @@ def follow(log: MemoryLog) -> tuple[Market, list[Commit]]:
     return market, commits
 
 
+def cut(log: MemoryLog, last: int, *, instead: bytes | None = None) -> MemoryLog:
+    """Copy a log through an entry, perhaps with another after it."""
+    copy = MemoryLog(now_us=lambda: NOW)
+    position = Position(0, "0" * 32)
+    entries = [log.entry(sequence) for sequence in range(1, last + 1)]
+    payloads = [entry.payload for entry in entries if entry is not None]
+    if instead is not None:
+        payloads.append(instead)
+    for payload in payloads:
+        copy.append(payload, after=position)
+        position = Position(position.sequence + 1, hash_of(payload))
+    return copy
+
+
+def terms(log: MemoryLog) -> list[tuple[int, str]]:
+    """Tell which terms were begun, and by whom, in order."""
+    events = [event for commit in follow(log)[1] for event in commit.events]
+    return [(event.term, event.server) for event in events if isinstance(event, LeaderChanged)]
+
+
 def names(commit: Commit) -> list[str]:
     """Name a commit's events, as the wire does."""
     return [str(event.__struct_config__.tag) for event in commit.events]
 
 
+def beside(other: Harness, *, server: str = "server-2", **how: Any) -> Harness:
+    """Make another server of the same market, not started."""
+    return Harness(
+        log=other.log,
+        snapshots=other.snapshots,
+        server=server,
+        **{"wall": other.wall, **how},
+    )
+
+
 def a_leader(**how: Any) -> Harness:
     """Make a replica that leads a market: two events, one commit."""
-    harness = Harness(**how)
+    return leading(Harness(**how))
+
+
+def leading(harness: Harness) -> Harness:
+    """Start a replica, and have it lead."""
     harness.start()
     harness.run()
 
     assert harness.replica.role == "leader"
+    return harness
+
+
+def following(harness: Harness) -> Harness:
+    """Start a replica, and have it follow."""
+    harness.give(Start())
+    harness.run()
+
+    assert harness.replica.is_current
     return harness

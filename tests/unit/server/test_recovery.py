@@ -4,6 +4,7 @@ What does not fit stops it for good, with an alarm that says what and where.
 """
 
 import gzip
+from collections.abc import Callable
 
 import pytest
 
@@ -11,26 +12,25 @@ from dex_protocol.codec import encode_commit, hash_of
 from dex_server import snapshotting
 from dex_server.replication.effects import (
     Append,
+    LoadSnapshot,
     Look,
-    Nominated,
     ReadLog,
     SnapshotLoaded,
     Stands,
     Stopped,
 )
-from dex_server.replication.ports import Entry, Position, SnapshotName
-from tests.builders import NOW, buy
+from dex_server.replication.ports import Entry, SnapshotName
+from tests.builders import buy
 from tests.contracts.memory import MemoryLog, MemorySnapshots
-from tests.unit.server.harness import Harness, a_leader
+from tests.unit.server.harness import Harness, a_leader, beside, cut, leading
 
 
 @pytest.fixture
 def past() -> Harness:
     """A server that stopped at commit 10, and left three snapshots."""
     server = a_leader(snapshot_commits=3)
-    for number in range(1, 10):
-        server.send(buy("1 @ 100", number))
-        server.run()
+    server.on_duty()
+    server.commit(1, 9)
     server.stop()
 
     assert server.is_stopped
@@ -53,6 +53,17 @@ def restarted(
     return server
 
 
+def in_doubt(server: Harness) -> Harness:
+    """Let a server ask a log that ends too early for 15 s, as it might be a node's error."""
+    assert (server.replica.role, server.alarms) == ("follower", [])
+    assert not server.could_lead
+    for _ in range(15):
+        assert server.replica.role == "follower"
+        server.pass_time(ms=1_000)
+        server.run()
+    return server
+
+
 def leads_with_all_of_it(server: Harness) -> bool:
     server.check()
     market = server.replica.market
@@ -63,20 +74,6 @@ def leads_with_all_of_it(server: Harness) -> bool:
 def first_read(server: Harness) -> int:
     """Tell from where on the log was read."""
     return server.given(ReadLog)[0].from_sequence
-
-
-def cut(log: MemoryLog, last: int, *, instead: bytes | None = None) -> MemoryLog:
-    """Copy a log through an entry, perhaps with another after it."""
-    copy = MemoryLog(now_us=lambda: NOW)
-    position = Position(0, "0" * 32)
-    entries = [log.entry(sequence) for sequence in range(1, last + 1)]
-    payloads = [entry.payload for entry in entries if entry is not None]
-    if instead is not None:
-        payloads.append(instead)
-    for payload in payloads:
-        copy.append(payload, after=position)
-        position = Position(position.sequence + 1, hash_of(payload))
-    return copy
 
 
 # --- Where to begin -----------------------------------------------------------------------------
@@ -96,7 +93,7 @@ def test_without_snapshots_the_whole_log_is_read(past: Harness) -> None:
     assert first_read(server) == 1
 
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a flipped bit": lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:],
     "the last byte flipped": lambda data: data[:-1] + bytes([data[-1] ^ 0x80]),
     "truncated": lambda data: data[:-1],
@@ -126,6 +123,22 @@ def test_damaged_snapshot_is_passed_over_for_the_older_one(
 
     assert leads_with_all_of_it(server)
     assert first_read(server) == 7
+    (warning,) = server.warnings
+    assert warning.startswith("snapshot 9 cannot be used: ")
+    assert newest.hash in warning
+
+
+def test_snapshot_that_is_gone_when_it_is_loaded_is_passed_over(past: Harness) -> None:
+    server = Harness(log=past.log, snapshots=past.snapshots, wall=past.wall)
+    server.start()
+    server.run(hold=(LoadSnapshot,))
+    past.snapshots.remove(stored(past)[0])
+    server.run()
+
+    assert leads_with_all_of_it(server)
+    assert first_read(server) == 7
+    (warning,) = server.warnings
+    assert "gone" in warning
 
 
 def test_snapshot_with_the_hash_of_wrong_bytes_is_passed_over(past: Harness) -> None:
@@ -133,7 +146,8 @@ def test_snapshot_with_the_hash_of_wrong_bytes_is_passed_over(past: Harness) -> 
     newest, older, _ = stored(past)
     for wrong in (b"not gzip", past.snapshots.load(older)):
         past.snapshots.save(
-            SnapshotName("BTC-USD", newest.position, hash_of(wrong), newest.digest), wrong
+            SnapshotName("BTC-USD", newest.position, hash_of(wrong), newest.digest, newest.state),
+            wrong,
         )
     past.snapshots.remove(newest)
     server = restarted(past)
@@ -166,6 +180,28 @@ def test_all_snapshots_damaged_means_the_whole_log(past: Harness) -> None:
 
     assert leads_with_all_of_it(server)
     assert first_read(server) == 1
+    assert [warning.split(" cannot")[0] for warning in server.warnings] == [
+        "snapshot 9",
+        "snapshot 6",
+        "snapshot 3",
+    ]
+
+
+def test_snapshots_that_were_listed_for_something_else_too_are_tried_once_each(
+    past: Harness,
+) -> None:
+    """Whoever is on duty lists them at the same time. Tried twice, the damaged one would have cost
+    the good one its turn, and a log that was cut cannot do without."""
+    past.snapshots.remove(stored(past)[2])
+    past.snapshots.save(stored(past)[0], b"")
+    past.log.trim(6)
+    server = Harness(log=past.log, snapshots=past.snapshots, wall=past.wall)
+    server.start()
+    server.on_duty()
+
+    assert (server.replica.role, server.alarms) == ("leader", [])
+    assert first_read(server) == 7
+    assert len(server.given(LoadSnapshot)) == 2
 
 
 def test_answer_to_an_older_look_says_nothing_of_the_snapshot(past: Harness) -> None:
@@ -191,7 +227,7 @@ def stopped_with(server: Harness, *words: str) -> None:
     assert server.given(Append) == []
     answers = [server.send(buy("1 @ 100", 90)), server.ask(), server.administer("halt")]
     assert server.retries(*answers) == ["not_leader", "unavailable", "unavailable"]
-    server.give(Nominated())
+    server.nominate()
     assert server.replica.role == "stopped"
     assert server.given(Stopped) == []
     server.stop()
@@ -213,36 +249,37 @@ def test_log_with_another_commit_than_a_snapshots_has_lost_commits(past: Harness
 
 def test_log_that_ends_before_a_snapshot_has_lost_commits(past: Harness) -> None:
     """A snapshot is stored only after its commit, so that commit was acknowledged."""
-    stopped_with(restarted(past, log=cut(past.log, 7)), "ends at 7", "commit 9", "lost")
+    server = in_doubt(restarted(past, log=cut(past.log, 7)))
+
+    stopped_with(server, "ends at 7", "commit 9", "lost")
 
 
 def test_log_that_ends_before_a_damaged_snapshot_has_lost_commits_too(past: Harness) -> None:
     past.snapshots.save(stored(past)[0], b"")
 
-    stopped_with(restarted(past, log=cut(past.log, 7)), "ends at 7", "commit 9", "lost")
+    server = in_doubt(restarted(past, log=cut(past.log, 7)))
+
+    stopped_with(server, "ends at 7", "commit 9", "lost")
 
 
 def test_log_that_is_empty_beside_snapshots_has_lost_commits(past: Harness) -> None:
     """A new market is not opened over an old one's orders."""
-    stopped_with(restarted(past, log=MemoryLog()), "ends at 0", "commit 9", "lost")
+    server = in_doubt(restarted(past, log=MemoryLog()))
+
+    stopped_with(server, "ends at 0", "commit 9", "lost")
 
 
 def test_log_that_ends_before_what_this_replica_knew_has_lost_commits() -> None:
     leader = a_leader()
-    for number in (1, 2, 3):
-        leader.send(buy("1 @ 100", number))
-        leader.run()
+    leader.commit(1, 3)
     leader.send(buy("1 @ 100", 4))
     # Another entry stands where the next one should, so it begins again; and the tail is gone.
-    other = Harness(log=leader.log, server="server-2", wall=leader.wall)
-    other.start()
-    other.run()
+    other = leading(beside(leader))
     leader.log = cut(leader.log, 2)
     leader.under_way.clear()
-    entry = other.log.entry(5)
-    assert entry is not None
-    leader.give(Stands(5, entry))
+    leader.give(Stands(5, other.entry(5)))
     leader.run()
+    in_doubt(leader)
 
     assert leader.replica.role == "stopped"
     assert "ends at 2" in leader.alarms[0]
@@ -329,7 +366,7 @@ def test_commit_that_does_not_follow_stops_the_replica_and_is_named(
 
 
 def test_answers_that_come_after_the_end_are_ignored(past: Harness) -> None:
-    server = restarted(past, log=cut(past.log, 7))
+    server = in_doubt(restarted(past, log=cut(past.log, 7)))
 
     server.give(SnapshotLoaded(stored(past)[0], b""))
     server.give(Stands(1, Entry(1, b"", 0)))

@@ -4,7 +4,8 @@ from typing import get_args
 
 import pytest
 
-from dex_server.replication.roles import TRANSITIONS, Occasion, Role, next_role
+from dex_protocol.standing import Role
+from dex_server.replication.roles import TRANSITIONS, Occasion, next_role
 
 ROLES: frozenset[Role] = frozenset(get_args(Role))
 
@@ -25,10 +26,23 @@ def test_every_occasion_is_one_of_some_role() -> None:
 
 
 def test_stopped_is_for_good_and_every_other_role_can_be_told_to_stop() -> None:
+    """One that is retiring follows as soon as it can be told."""
     assert all(before != "stopped" for before, _ in TRANSITIONS)
     assert {before for before, what in TRANSITIONS if what == "told_to_stop"} == (
-        ROLES - {"stopped"}
+        ROLES - {"stopped", "retiring"}
     )
+
+
+def test_leader_gives_up_its_state_or_settles_it_before_it_is_anything_else() -> None:
+    """What it executed is either stored, or is of a state that nobody will ever have."""
+    ways = {(role, what) for (before, what), role in TRANSITIONS.items() if before == "leader"}
+    assert ways == {
+        ("follower", "outrun"),
+        ("retiring", "dismissed"),
+        ("retiring", "told_to_stop"),
+    }
+    ends = {(role, what) for (before, what), role in TRANSITIONS.items() if before == "retiring"}
+    assert ends == {("follower", "outrun"), ("follower", "settled")}
 
 
 def test_leader_is_only_who_was_candidate() -> None:

@@ -9,13 +9,11 @@ from dex_server.replication.effects import (
     AppendUndecided,
     ListSnapshots,
     Look,
-    Lost,
-    Nominated,
     Stands,
     Unserve,
 )
 from tests.builders import buy, order, sell
-from tests.unit.server.harness import Harness, a_leader, names
+from tests.unit.server.harness import Harness, a_leader, beside, leading, names
 
 
 def lose_answer(leader: Harness, *, is_stored: bool) -> Append:
@@ -29,11 +27,7 @@ def lose_answer(leader: Harness, *, is_stored: bool) -> Append:
 
 def overtake(leader: Harness) -> Harness:
     """Have another server begin a term, behind the leader's back."""
-    other = Harness(log=leader.log, snapshots=leader.snapshots, server="server-2", wall=leader.wall)
-    other.start()
-    other.run()
-    assert other.replica.role == "leader"
-    return other
+    return leading(beside(leader))
 
 
 # --- One at a time ------------------------------------------------------------------------------
@@ -91,15 +85,16 @@ def test_another_entry_there_deposes_and_nothing_is_answered_for_the_commit(
     leader.run(hold=(ListSnapshots,))
 
     assert leader.answer(committed) is leader.answer(told) is None
-    assert leader.retries(waiting, wish, asked) == ["not_leader"] * 3
+    assert leader.retries(waiting, wish) == ["not_leader"] * 2
+    assert leader.answer(asked) is None
     assert leader.replica.role == "follower"
     assert leader.replica.market is None
-    assert not leader.is_serving
-    assert (len(leader.given(Lost)), len(leader.given(Unserve))) == (1, 1)
-    assert leader.retries(leader.send(buy("1 @ 100", 3)), leader.ask()) == [
-        "not_leader",
-        "unavailable",
-    ]
+    assert (leader.is_serving, leader.is_listening) == (False, True)
+    assert len(leader.given(Unserve)) == 1
+    assert leader.retries(leader.send(buy("1 @ 100", 3))) == ["not_leader"]
+    leader.run()
+    leader.pass_time(ms=1_000)
+    assert leader.retries(asked) == ["unavailable"]
 
 
 def test_deposed_leader_begins_again_from_the_log_and_leads_when_it_is_named(
@@ -111,13 +106,11 @@ def test_deposed_leader_begins_again_from_the_log_and_leads_when_it_is_named(
     other.run()
     leader.run()
     assert other.receipt(number).sequence == 3
-    assert leader.replica.role == "follower"
-    assert leader.replica.stored == 3
+    assert (leader.replica.role, leader.replica.stored) == ("follower", 3)
 
-    leader.give(Nominated())
+    leader.nominate()
     leader.run()
-    assert leader.replica.role == "leader"
-    assert leader.commits()[-1].term == 3
+    assert (leader.replica.role, leader.commits()[-1].term) == ("leader", 3)
     again = leader.send(buy("1 @ 100", 1))
     leader.run()
     assert leader.receipt(again).duplicate is False

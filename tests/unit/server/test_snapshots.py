@@ -1,28 +1,29 @@
 """When a leader writes its state down, which of them are kept, and what is never stored."""
 
 import gzip
+from typing import Any
 
 import pytest
 
 from dex_engine import Market
+from dex_protocol.codec import hash_of
 from dex_server import snapshotting
 from dex_server.replication.effects import (
     Append,
-    Nominated,
     RemoveSnapshot,
     SaveSnapshot,
     SnapshotFailed,
     TakeSnapshot,
 )
 from tests.builders import a_market, buy, sell
-from tests.unit.server.harness import Harness, a_leader
+from tests.unit.server.harness import Harness, a_leader, beside, leading
 
 
-def commit(leader: Harness, first: int, count: int = 1) -> None:
-    """Make commits of an order each."""
-    for number in range(first, first + count):
-        leader.send(buy("1 @ 100", number))
-        leader.run()
+def a_writer(**how: Any) -> Harness:
+    """Make a leader that writes the market's snapshots."""
+    leader = a_leader(**how)
+    leader.on_duty()
+    return leader
 
 
 def sequences(leader: Harness) -> list[int]:
@@ -31,45 +32,42 @@ def sequences(leader: Harness) -> list[int]:
 
 
 def test_snapshot_is_stored_every_so_many_commits_and_restores_to_the_same_state() -> None:
-    leader = a_leader(snapshot_commits=4)
-    commit(leader, 1, 7)
+    leader = a_writer(snapshot_commits=4)
+    leader.commit(1, 7)
     (name, _) = leader.snapshots.names("BTC-USD")
-    market = leader.replica.market
-    assert market is not None
 
     assert sequences(leader) == [8, 4]
-    restored = Market.restore(gzip.decompress(leader.snapshots.load(name)))
-    assert restored.snapshot() == market.snapshot()
-    assert name.digest == market.digest
-    assert leader.replica.newest_snapshot == name
+    state = gzip.decompress(leader.snapshots.load(name))
+    assert Market.restore(state).snapshot() == leader.market.snapshot()
+    assert (name.digest, name.state) == (leader.market.digest, hash_of(state))
 
 
 def test_snapshot_is_stored_after_so_many_events_too() -> None:
-    leader = a_leader(snapshot_events=10)
+    leader = a_writer(snapshot_events=10)
     leader.send(*(buy("1 @ 100", number) for number in range(1, 8)))
     leader.run()
     assert sequences(leader) == []
 
-    commit(leader, 8)
+    leader.commit(8)
     assert sequences(leader) == [3]
-    commit(leader, 9, 9)
+    leader.commit(9, 9)
     assert sequences(leader) == [3]
-    commit(leader, 18)
+    leader.commit(18)
     assert sequences(leader) == [13, 3]
 
 
 def test_state_is_written_down_as_it_is_at_a_commit_while_the_loop_goes_on() -> None:
-    leader = a_leader(snapshot_commits=2)
+    leader = a_writer(snapshot_commits=2)
     leader.send(buy("1 @ 100", 1))
     (taken,) = leader.given(TakeSnapshot)
     assert taken.position.sequence == 2
-    commit(leader, 2)
+    leader.commit(2)
 
     assert 2 in sequences(leader)
 
 
 def test_only_one_snapshot_is_under_way() -> None:
-    leader = a_leader(snapshot_commits=2)
+    leader = a_writer(snapshot_commits=2)
     leader.send(buy("1 @ 100", 1))
     leader.perform(leader.take(Append))
     for number in range(2, 8):
@@ -78,24 +76,24 @@ def test_only_one_snapshot_is_under_way() -> None:
     assert len(leader.given(TakeSnapshot)) == 1
 
     leader.run()
-    commit(leader, 8)
-    assert len(leader.given(TakeSnapshot)) == 2
+    leader.commit(8, 2)
+    assert [effect.position.sequence for effect in leader.given(TakeSnapshot)] == [2, 10]
 
 
 def test_snapshot_that_could_not_be_written_is_tried_again_later() -> None:
-    leader = a_leader(snapshot_commits=2)
+    leader = a_writer(snapshot_commits=2)
     leader.send(buy("1 @ 100", 1))
     leader.perform(leader.take(Append))
     leader.under_way.clear()
     leader.give(SnapshotFailed())
 
-    commit(leader, 2, 2)
+    leader.commit(2, 2)
     assert sequences(leader) == [4]
 
 
 def test_two_are_kept_and_an_older_one_for_a_minute_more() -> None:
-    leader = a_leader(snapshot_commits=2)
-    commit(leader, 1, 6)
+    leader = a_writer(snapshot_commits=2)
+    leader.commit(1, 6)
     assert sequences(leader) == [6, 4, 2]
 
     leader.pass_time(ms=59_999)
@@ -108,47 +106,45 @@ def test_two_are_kept_and_an_older_one_for_a_minute_more() -> None:
 
 def test_old_snapshots_go_although_there_is_never_a_quiet_moment() -> None:
     """A tick is what comes when nothing else does."""
-    leader = a_leader(snapshot_commits=2)
-    for number in range(1, 21):
-        leader.wall += 30_000_000
-        leader.monotonic += 30_000_000
-        commit(leader, number)
+    leader = a_writer(snapshot_commits=20)
+    for number in range(1, 200):
+        leader.wall += 1_000_000
+        leader.monotonic += 1_000_000
+        leader.commit(number)
 
-    assert len(leader.given(RemoveSnapshot)) >= 7
-    assert len(sequences(leader)) <= 4
+    assert sequences(leader) == [200, 180, 160, 140, 120]
+    assert len(leader.given(RemoveSnapshot)) == 5
     leader.check()
 
 
 def test_snapshots_of_a_server_before_are_counted() -> None:
-    leader = a_leader(snapshot_commits=2)
-    commit(leader, 1, 6)
+    leader = a_writer(snapshot_commits=2)
+    leader.commit(1, 6)
     leader.stop()
-    again = a_leader(
-        log=leader.log, snapshots=leader.snapshots, wall=leader.wall, snapshot_commits=2
-    )
+    again = leading(beside(leader, snapshot_commits=2))
+    again.on_duty()
+    again.commit(7, 4)
+    assert sequences(again) == [12, 10, 6, 4, 2]
     again.pass_time(ms=60_000)
     again.run()
 
-    assert len(sequences(again)) == 2
-    assert sequences(again)[0] == again.end
+    assert sequences(again) == [12, 10]
 
 
 @pytest.mark.parametrize("is_led_again", [False, True])
 def test_state_of_a_leadership_that_was_lost_is_never_stored(is_led_again: bool) -> None:
     """It is of a commit that the log does not have; peers are given what is stored as it is."""
-    leader = a_leader(snapshot_commits=2)
+    leader = a_writer(snapshot_commits=2)
     leader.send(buy("1 @ 100", 1))
     assert len(leader.given(TakeSnapshot)) == 1
     writing = leader.under_way.pop()
-    other = Harness(log=leader.log, snapshots=leader.snapshots, server="server-2")
-    other.start()
-    other.run()
+    leading(beside(leader))
     leader.run()
     assert leader.replica.role == "follower"
     if is_led_again:
-        leader.give(Nominated())
+        leader.nominate()
         leader.run()
-        commit(leader, 2, 3)
+        leader.commit(2, 3)
     stored = sequences(leader)
     leader.perform(writing)
     leader.run()
@@ -165,7 +161,7 @@ def test_state_of_a_leadership_that_was_lost_is_never_stored(is_led_again: bool)
 
 def test_state_ahead_of_the_log_is_stored_when_the_log_is_that_far() -> None:
     """Writing is often faster than the append that it is the state after."""
-    leader = a_leader(snapshot_commits=2)
+    leader = a_writer(snapshot_commits=2)
     leader.send(buy("1 @ 100", 1))
     leader.run(hold=(Append,))
     assert leader.given(TakeSnapshot)

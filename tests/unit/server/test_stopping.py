@@ -7,13 +7,12 @@ from dex_server.replication.effects import (
     Append,
     AppendUndecided,
     ListSnapshots,
-    Lost,
     Start,
     Stopped,
     Unserve,
 )
 from tests.builders import buy, order, sell
-from tests.unit.server.harness import Harness, a_leader
+from tests.unit.server.harness import Harness, a_leader, beside, leading
 
 
 def test_commit_under_way_is_finished_and_answered_and_the_rest_sent_back(
@@ -26,13 +25,14 @@ def test_commit_under_way_is_finished_and_answered_and_the_rest_sent_back(
     wish = leader.administer("halt")
     leader.stop()
 
-    assert not leader.is_serving
-    assert leader.retries(waiting, asked, wish) == ["not_leader"] * 3
+    assert (leader.replica.role, leader.is_serving) == ("retiring", False)
+    assert leader.retries(waiting, wish) == ["not_leader"] * 2
     assert leader.answer(committed) is leader.answer(told) is None
     assert not leader.is_stopped
     leader.run()
     assert leader.receipt(committed).status == "new"
     assert leader.answer(told)["sequence"] == 2
+    assert leader.retries(asked) == ["unavailable"]
     assert leader.is_stopped
     assert leader.replica.role == "stopped"
     assert leader.end == 2
@@ -42,10 +42,12 @@ def test_what_arrives_while_it_stops_is_sent_back(leader: Harness) -> None:
     leader.send(buy("1 @ 100", 1))
     leader.stop()
 
-    numbers = [leader.send(buy("1 @ 100", 2)), leader.ask(), leader.administer("halt")]
-    assert leader.retries(*numbers) == ["not_leader", "unavailable", "unavailable"]
+    numbers = [leader.send(buy("1 @ 100", 2)), leader.administer("halt")]
+    assert leader.retries(*numbers) == ["not_leader", "unavailable"]
+    # What is asked about the state is told with the commit that it rests on.
+    asked = leader.ask()
     leader.run()
-    assert leader.end == 2
+    assert leader.answer(asked)["sequence"] == leader.end == 2
 
 
 def test_half_of_a_batch_is_finished_and_the_rest_of_it_sent_back(leader: Harness) -> None:
@@ -85,16 +87,13 @@ def test_commit_that_nobody_knows_of_is_settled_first(leader: Harness) -> None:
 def test_leader_that_is_deposed_while_it_stops_stops(leader: Harness) -> None:
     """It has nothing left to finish, and no reason to read the log again."""
     committed = leader.send(buy("1 @ 100", 1))
-    other = Harness(log=leader.log, server="server-2", wall=leader.wall)
-    other.start()
-    other.run()
+    leading(beside(leader))
     leader.stop()
     leader.run()
 
     assert leader.answer(committed) is None
     assert leader.is_stopped
     assert leader.replica.role == "stopped"
-    assert leader.given(Lost) == []
     assert len(leader.given(ListSnapshots)) == 1
 
 
@@ -110,16 +109,20 @@ def test_follower_stops_at_once(is_begun: bool) -> None:
     assert server.given(Append) == []
 
 
-def test_candidate_stops_when_the_beginning_of_its_term_is_settled() -> None:
+def test_candidate_stops_at_once_and_sends_back_what_it_held() -> None:
+    """Its state is the log's, and nobody waits for the beginning of its term."""
     server = Harness()
     server.start()
     server.run(hold=(Append,))
+    assert server.is_serving
+    held = server.send(buy("1 @ 100", 1))
+    asked = server.ask()
     server.stop()
-    assert not server.is_stopped
 
+    assert (server.is_stopped, server.is_serving) == (True, False)
+    assert server.retries(held, asked) == ["not_leader", "unavailable"]
     server.run()
-    assert server.is_stopped
-    assert not server.is_serving
+    assert server.end == 1
 
 
 def test_gtd_order_that_comes_due_meanwhile_is_left_to_the_next_leader() -> None:

@@ -5,25 +5,11 @@ import pytest
 from dex_protocol.events import LeaderChanged, MarketOpened
 from dex_server.replication.effects import (
     Append,
-    AppendUndecided,
-    Look,
-    Lost,
-    Nominated,
     Serve,
     Start,
 )
 from tests.builders import NOW, a_specification, buy
-from tests.unit.server.harness import Harness, a_leader, names
-
-
-def another(leader: Harness, *, server: str = "server-2", wall: int | None = None) -> Harness:
-    """Make another server on the same log, not started yet."""
-    return Harness(
-        log=leader.log,
-        snapshots=leader.snapshots,
-        server=server,
-        wall=leader.wall if wall is None else wall,
-    )
+from tests.unit.server.harness import Harness, a_leader, beside, names
 
 
 def test_first_commit_opens_the_market_and_begins_term_1(leader: Harness) -> None:
@@ -39,7 +25,7 @@ def test_first_commit_opens_the_market_and_begins_term_1(leader: Harness) -> Non
 def test_new_term_begins_with_its_leader(leader: Harness) -> None:
     leader.send(buy("1 @ 100", 1))
     leader.run()
-    other = another(leader)
+    other = beside(leader)
     other.start()
     other.run()
     other.send(buy("1 @ 100", 2))
@@ -53,63 +39,15 @@ def test_new_term_begins_with_its_leader(leader: Harness) -> None:
     other.check()
 
 
-def test_nobody_is_served_before_the_term_is_stored_and_the_clocks_are_compared() -> None:
-    server = Harness()
-    server.start()
-    server.run(hold=(Append,))
-    assert server.replica.role == "candidate"
-
-    early = [server.send(buy("1 @ 100", 1)), server.ask(), server.administer("halt")]
-    assert server.retries(*early) == ["not_leader", "unavailable", "unavailable"]
-    server.perform(server.take(Append))
-    assert (server.replica.role, server.is_serving) == ("candidate", False)
-    server.perform(server.take(Look))
-    assert (server.replica.role, server.is_serving) == ("leader", True)
-    server.check()
-
-
 def test_follower_that_is_not_named_does_not_append() -> None:
     server = Harness()
     server.give(Start())
     server.run()
     assert (server.replica.role, server.given(Append)) == ("follower", [])
 
-    server.give(Nominated())
+    server.nominate()
     server.run()
     assert server.replica.role == "leader"
-
-
-def test_candidate_that_is_outrun_follows_and_never_serves(leader: Harness) -> None:
-    candidate = another(leader)
-    candidate.start()
-    candidate.run(hold=(Append,))
-    leader.send(buy("1 @ 100", 1))
-    leader.run()
-    candidate.run()
-
-    assert candidate.replica.role == "follower"
-    assert candidate.given(Serve) == []
-    assert len(candidate.given(Lost)) == 1
-    assert candidate.replica.stored == 2
-    assert leader.replica.role == "leader"
-
-    candidate.give(Nominated())
-    candidate.run()
-    assert candidate.commits()[-1].term == 2
-    assert candidate.is_serving
-
-
-def test_candidate_whose_entry_is_stored_without_an_answer_leads_all_the_same() -> None:
-    server = Harness()
-    server.start()
-    server.run(hold=(Append,))
-    append = server.take(Append)
-    server.log.append(append.payload, after=append.after)
-    server.give(AppendUndecided(1, "no answer"))
-    server.run()
-
-    assert server.replica.role == "leader"
-    assert server.end == 1
 
 
 # --- Time ---------------------------------------------------------------------------------------
@@ -126,12 +64,29 @@ def test_clocks_more_than_a_second_apart_raise_an_alarm_and_nobody_leads(ahead_u
     assert "clock" in alarm
     assert "apart" in alarm
     assert (server.replica.role, server.is_serving) == ("follower", False)
-    assert len(server.given(Lost)) == 1
+    assert server.given(Serve) != []
+    # What it began stands, and is followed like anybody's.
+    assert (server.replica.stored, server.replica.is_current) == (1, True)
 
     server.log_ahead = 0
-    server.give(Nominated())
+    server.nominate()
     server.run()
     assert (server.replica.role, server.commits()[-1].term) == ("leader", 2)
+
+
+def test_server_whose_clock_was_wrong_is_not_to_be_named_for_ten_seconds() -> None:
+    server = Harness()
+    server.log_ahead = 2_000_000
+    server.start()
+    server.run()
+    held = server.send(buy("1 @ 100", 1))
+    assert server.retries(held) == ["not_leader"]
+
+    server.pass_time(ms=9_999)
+    server.run()
+    assert not server.could_lead
+    server.pass_time(ms=1)
+    assert server.could_lead
 
 
 @pytest.mark.parametrize("ahead_us", [-1_000_000, 1_000_000])
@@ -158,7 +113,7 @@ def test_entry_that_took_long_to_be_stored_says_nothing_of_clocks() -> None:
 def test_clock_that_is_behind_the_log_does_not_turn_its_time_back(leader: Harness) -> None:
     leader.send(buy("1 @ 100", 1))
     leader.run()
-    other = another(leader, wall=leader.wall - 900_000)
+    other = beside(leader, wall=leader.wall - 900_000)
     other.start()
     other.run()
     other.send(buy("1 @ 100", 2))
@@ -177,13 +132,13 @@ def test_clock_that_is_wrong_expires_nothing_and_leaves_the_time_as_it_was(
         buy("1 @ 100", 1, time_in_force="gtd", expires_at=NOW + 60_000_000),
     )
     leader.run()
-    wrong = another(leader, wall=leader.wall + 3_600_000_000)
+    wrong = beside(leader, wall=leader.wall + 3_600_000_000)
     wrong.start()
     wrong.run()
     assert wrong.replica.role == "follower"
     assert len(wrong.alarms) == 1
 
-    right = another(leader, server="server-3")
+    right = beside(leader, server="server-3")
     right.start()
     right.run()
     number = right.ask(peer="alice")
@@ -198,7 +153,7 @@ def test_leader_of_a_market_with_orders_due_expires_them_when_its_clock_is_found
 ) -> None:
     leader.send(buy("1 @ 100", 1, time_in_force="gtd", expires_at=NOW + 1))
     leader.run()
-    other = another(leader, wall=leader.wall + 500_000)
+    other = beside(leader, wall=leader.wall + 500_000)
     other.start()
     other.run()
 
@@ -209,7 +164,7 @@ def test_leader_of_a_market_with_orders_due_expires_them_when_its_clock_is_found
 
 def test_leader_whose_market_is_led_by_another_does_not_answer_as_leader() -> None:
     leader = a_leader()
-    other = another(leader)
+    other = beside(leader)
     other.start()
     other.run()
     number = leader.send(buy("1 @ 100", 1))

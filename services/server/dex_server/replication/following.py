@@ -33,6 +33,19 @@ DOUBT_US: Final = 15_000_000
 notices within about 10 s (nats-server 2.15.1)."""
 
 
+class Overtaken(Exception):
+    """The log was trimmed beyond the state: only a snapshot leads on from there.
+
+    Attributes:
+        first: The oldest entry that the log still has.
+    """
+
+    def __init__(self, first: int) -> None:
+        """Tell where the log begins."""
+        super().__init__(f"the log begins at {first}")
+        self.first = first
+
+
 class Doubt:
     """Whether a log has been seen to end too early, and for how long."""
 
@@ -90,6 +103,8 @@ class Following:
         self._on_commit = on_commit
         self._is_paused = False
         self._is_asking = False
+        # What was known to stand when the log's end was asked for.
+        self._known_when_asked = 0
         self._is_reading = False
         self._quiet_since = 0
         self._doubt = Doubt()
@@ -110,6 +125,7 @@ class Following:
         if self._is_asking:
             return []
         self._is_asking = True
+        self._known_when_asked = max(self.market.sequence, self.log_end, self._known)
         return [FindEnd()]
 
     def pause(self) -> None:
@@ -140,7 +156,9 @@ class Following:
         Raises:
             Contradicted: an entry does not follow from the state.
         """
-        self._quiet_since = now.monotonic
+        if not self._doubt.is_raised:
+            # A doubt ends only when the log is asked, however much is heard.
+            self._quiet_since = now.monotonic
         self.reaches(entries[-1].sequence)
         # What is read arrives in any case, and in order.
         return self._advance([] if self._is_reading else entries)
@@ -162,11 +180,13 @@ class Following:
         """Take note of the log's bounds.
 
         Raises:
-            Contradicted: it has lost commits, or begins too late.
+            Contradicted: it has lost commits.
+            Overtaken: it begins too late.
         """
         self._is_asking = False
         self._quiet_since = now.monotonic
-        known = max(self.market.sequence, self._known)
+        # More may have been heard since: the answer is as old as the question.
+        known = self._known_when_asked
         was_raised = self._doubt.is_raised
         text = f"the log ends at {last}, but commit {known} was stored"
         if self._doubt.is_confirmed(last=last, known=known, now=now):
@@ -174,10 +194,12 @@ class Following:
         if self._doubt.is_raised:
             self.is_current = False
             return [] if was_raised else [Note(f"{text}: asking again", is_warning=True)]
-        if first > self.market.sequence + 1:
-            raise Contradicted(f"the log begins at {first}, and no good snapshot reaches that far")
-        self.is_fresh = not self._is_paused
         self.reaches(last)
+        if self._is_paused:
+            return []
+        if first > self.market.sequence + 1:
+            raise Overtaken(first)
+        self.is_fresh = True
         return self._advance([])
 
     def _advance(self, entries: list[Entry]) -> list[Effect]:

@@ -30,6 +30,7 @@ class Recovery:
         self.market: Market | None = None
         self.known = 0
         self._name = name
+        self._is_listed = False
         # Newest first.
         self._untried: list[SnapshotName] = []
         # Restored, and looked for in the log.
@@ -46,6 +47,10 @@ class Recovery:
 
     def listed(self, names: list[SnapshotName]) -> list[Effect]:
         """Try what there is, newest first."""
+        if self._is_listed:
+            # Somebody else asked too.
+            return []
+        self._is_listed = True
         self._untried = list(names)
         # A snapshot is stored only when the log has its commit.
         self.known = max([0, *(name.position.sequence for name in names)])

@@ -61,7 +61,7 @@ from dex_server.replication.effects import (
     Unlisten,
     Unserve,
 )
-from dex_server.replication.following import Doubt, Following
+from dex_server.replication.following import Doubt, Following, Overtaken
 from dex_server.replication.leading import Leadership
 from dex_server.replication.ports import Entry
 from dex_server.replication.questions import Questions
@@ -127,6 +127,8 @@ class Replica:
         self._held_bytes = 0
         # The newest commit that this replica ever knew to stand in the log.
         self._known = 0
+        # Where the log began when it had been trimmed beyond the state.
+        self._overtaken_by = 0
         self._barred_until = 0
         # Of a leader that asks where the log ends.
         self._is_probing = False
@@ -205,6 +207,8 @@ class Replica:
             return self._take(given, now) + self._go_on(now)
         except Deposed as deposed:
             return self._outrun(str(deposed))
+        except Overtaken as overtaken:
+            return self._overtaken(overtaken)
         except Contradicted as contradicted:
             return self._broken(str(contradicted))
 
@@ -265,8 +269,11 @@ class Replica:
         if self._following is not None and self.role == "follower" and self._is_nominated:
             effects += self._stand(self._following, now)
         effects += self._upkeep.log_reaches(self.stored)
+        market = self.market
+        # Of a market that is not open yet there is nothing to tell.
+        can_tell = self.is_current and market is not None and market.is_open
         told, given_up = self._questions.answer(
-            self.market if self.is_current else None, now, bytes_max=limits.TOLD_BYTES_MAX
+            market if can_tell else None, now, bytes_max=limits.TOLD_WAITING_BYTES_MAX
         )
         return [*effects, *(Send(each.reply_to, each.payload) for each in told), *given_up]
 
@@ -337,6 +344,16 @@ class Replica:
         )
         return self._following.refresh()
 
+    def _overtaken(self, overtaken: Overtaken) -> list[Effect]:
+        following = self._following
+        assert following is not None
+        if self._overtaken_by == overtaken.first or self.role != "follower":
+            return self._broken(f"{overtaken}, and no good snapshot reaches that far")
+        # There is one by now, if it was trimmed as it should be.
+        self._overtaken_by = overtaken.first
+        following.market.dispose()
+        return [Note(f"{overtaken}, beyond this state: looking for a snapshot"), *self._begin()]
+
     def _on_commit(self, market: Market) -> list[Effect]:
         # What was read on the way to the log's end is somebody else's past.
         if self.is_current:
@@ -352,7 +369,7 @@ class Replica:
         leadership = self._leadership
         if leadership is not None:
             self._is_probing = False
-            if leadership.proven_at > self._probed_at:
+            if leadership.proven_at >= self._probed_at:
                 # Commits were stored meanwhile, and the log is longer than it was then.
                 self._doubt = Doubt()
                 return []
@@ -368,8 +385,9 @@ class Replica:
     def _tick(self, now: Instant) -> list[Effect]:
         effects = self._upkeep.tick(now)
         if self._held:
-            late = [each for each in self._held if now.monotonic - each.arrived >= limits.LATE_US]
-            self._held = [each for each in self._held if each not in late]
+            late_until = now.monotonic - limits.LATE_US
+            late = [each for each in self._held if each.arrived <= late_until]
+            self._held = [each for each in self._held if each.arrived > late_until]
             self._held_bytes = sum(len(each.payload) for each in self._held)
             effects += [Waiting(each).sent_back(RetryReason.late) for each in late]
         if self._following is not None:

@@ -38,11 +38,14 @@ TRANSITIONS: Final[dict[tuple[Role, Occasion], Role]] = {
     # Its clock and the log's are too far apart to say what is late or expired.
     ("candidate", "clocks_differ"): "follower",
     # Another is to lead. What is under way is waited for, so that it can be answered.
-    ("candidate", "dismissed"): "follower",
     ("leader", "dismissed"): "retiring",
-    ("leader", "told_to_stop"): "retiring",
+    # A candidate has nobody to answer; what it appended counts as anybody's.
+    ("candidate", "dismissed"): "follower",
     # All that it executed is stored and answered: its state is the log's.
     ("retiring", "settled"): "follower",
+    # It finishes what it has under way first, like one that is dismissed.
+    ("leader", "told_to_stop"): "retiring",
+    # Nothing is under way that anybody waits for.
     ("follower", "told_to_stop"): "stopped",
     ("candidate", "told_to_stop"): "stopped",
     # The log does not lead where it says, or has lost what was applied: an operator must look.

@@ -98,9 +98,12 @@ class Upkeep:
     def at_commit(self, market: Market) -> list[Effect]:
         """Look whether a snapshot is due of the state, which is the one after a commit."""
         intervals = self._intervals_of(market)
-        if intervals == self._intervals or self._taking is not None:
-            return []
+        is_due = intervals != self._intervals
+        # One that comes due while another is written is left out: later would be at another
+        # commit than everybody's.
         self._intervals = intervals
+        if not is_due or self._taking is not None:
+            return []
         self._taking = Position(market.sequence, market.hash)
         if self._is_mine:
             return [TakeSnapshot(self._taking, market.digest)]
