@@ -86,6 +86,7 @@ class Electing:
         self._replicas: Replicas
         self._tasks: asyncio.TaskGroup
         self._is_over = False
+        self._displaced: str | None = None
         self.has_left = asyncio.Event()
         """Set when all is handed over."""
 
@@ -133,6 +134,8 @@ class Electing:
                 timer.cancel()
                 under_way = [task for task in under_way if not task.done()]
                 under_way += [tasks.create_task(work) for work in self._turn()]
+                if self._displaced is not None:
+                    raise ServerDisplaced(self._displaced)
             for task in under_way:
                 task.cancel()
 
@@ -172,7 +175,7 @@ class Electing:
             case Left():
                 self.has_left.set()
             case Displaced():
-                raise ServerDisplaced(effect.text)
+                self._displaced = effect.text
             case Note():
                 _log.info("%s", effect.text, extra={"server": self._elections.server})
             case _:

@@ -36,9 +36,10 @@ async def serve(
     about = {"server": config.name}
     async with asyncio.TaskGroup() as tasks:
         markets = Markets(config, ports, electing, tasks)
+        # Who has a record is pinged, so pings are answered before there is one.
+        await _register(config, incarnation, ports, markets)
         markets.spawn(markets.watch())
         tasks.create_task(electing.run(markets))
-        await _register(config, incarnation, ports, markets)
         _log.info("serving", extra=about)
         await stop.wait()
         electing.leave()

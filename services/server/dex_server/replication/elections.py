@@ -11,13 +11,14 @@ server's replicas stand. Of several that could take a market over, the heir does
 nothing has changed for a while; one market at a time, so that the view keeps up.
 
 A market that changed its leader a moment ago is restless: it is not moved for balance, and only
-more than the fastest sign of death moves it. Each change during that time doubles it.
+more than the fastest sign of death moves it. Each change during that time, or in the same time
+after it, doubles it: a server that ends again and again is given a market as soon as it may be.
 
 Knows nothing of how records are kept, nor of what a replica does.
 """
 
 from collections.abc import Mapping
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from dex_protocol.standing import Role
 from dex_server.replication import homes
@@ -49,7 +50,7 @@ from dex_server.replication.election_effects import (
     ReplicaStands,
     ToldToLeave,
 )
-from dex_server.replication.membership import Membership
+from dex_server.replication.membership import READING_GAP_US_MAX, Membership
 from dex_server.replication.ports import LeaderNews, LeaderRecord, News, ServerRecord
 
 RENEWAL_US: Final = 500_000
@@ -81,6 +82,9 @@ UNABLE_US: Final = 1_000_000
 """How long a server that is named keeps a market which its replica cannot lead, before another is
 named: a state that was thrown away is there again within about that."""
 
+RETIRING_US_MAX: Final = 1_000_000
+"""How long a replica that is handed over may take to settle what it has under way: one append."""
+
 _NOBODY: Final = LeaderRecord()
 
 
@@ -95,22 +99,28 @@ class _Lease:
 
     def restless_us(self) -> int:
         changes = self.record.changes
-        return min(RESTLESS_US << (changes - 1), RESTLESS_US_MAX) if changes else 0
+        # No more bits than it takes to reach the most there can be.
+        return min(RESTLESS_US << min(changes - 1, 8), RESTLESS_US_MAX) if changes > 0 else 0
 
     def is_restless(self, now: Instant) -> bool:
         return now.monotonic - self.changed_at < self.restless_us()
+
+    def was_restless(self, now: Instant) -> bool:
+        return now.monotonic - self.changed_at < 2 * self.restless_us()
 
 
 class _Held:
     # This server's replica of a market.
     __slots__ = (
         "could_lead",
+        "dismissed_at",
         "is_dismissed",
         "is_naming",
         "is_on_duty",
         "nominated_at",
         "orphan_since",
         "role",
+        "settled_by",
         "successor",
         "unable_since",
     )
@@ -122,8 +132,10 @@ class _Held:
         # Told to lead, and when; told not to.
         self.nominated_at: int | None = None
         self.is_dismissed = False
-        # A record is being written.
+        self.dismissed_at = 0
+        # A record is being written; which reading tells what became of it, if no answer did.
         self.is_naming = False
+        self.settled_by: int | None = None
         # Whom it is being handed over to; a name, or "" for nobody.
         self.successor: str | None = None
         # Since when nobody who lives is named.
@@ -149,7 +161,12 @@ class Elections:
         self._written: ServerRecord | None = None
         self._is_renewing = False
         self._renew_at = 0
+        # Whether it was ever written for sure.
+        self._is_known = False
+        self._is_displaced = False
         self._is_reading = False
+        # How many were begun.
+        self._readings_count = 0
         self._reading_began_at = 0
         self._is_reading_again = False
         self._read_at = 0
@@ -157,6 +174,8 @@ class Elections:
         self._servers: list[homes.Server] = []
         self._servers_since = 0
         self._leaders_since = 0
+        # What duties were assigned by last.
+        self._assigned_for: tuple[Any, ...] = ()
 
     # --- The decision function ------------------------------------------------------------------
 
@@ -165,6 +184,8 @@ class Elections:
         if not self._is_begun:
             self._is_begun = True
             self._membership.connected(now, is_up=True)
+        if self._is_displaced:
+            return []
         match given:
             case Tick():
                 return self._tick(now) + self._decide(now)
@@ -172,7 +193,8 @@ class Elections:
                 self._stands(given, now)
                 return self._decide(now) + self._renew(now)
             case LeasesRead():
-                return self._read(given.news, now) + self._decide(now)
+                effects = self._read(given.news, now)
+                return effects if self._is_displaced else effects + self._decide(now)
             case LeasesUnread():
                 self._is_reading = False
                 return []
@@ -180,15 +202,16 @@ class Elections:
                 return self._read_again(now)
             case Renewed():
                 self._is_renewing = False
+                self._is_known = True
                 self._membership.renewed(now)
-                return []
+                return self._decide(now)
             case RenewalFailed():
                 self._is_renewing = False
                 return []
             case Named():
                 return self._named(given, now) + self._decide(now)
             case NamingUnknown():
-                return self._read_again(now)
+                return self._unclear(given.market, now)
             case PingAnswered():
                 self._membership.answered(given.server)
                 return []
@@ -238,6 +261,7 @@ class Elections:
 
     def _read_now(self, now: Instant) -> list[ElectionEffect]:
         self._is_reading = True
+        self._readings_count += 1
         self._reading_began_at = now.monotonic
         return [ReadLeases()]
 
@@ -258,7 +282,9 @@ class Elections:
             self._note(leader, now)
         for held in self._held.values():
             # Whatever became of it, the next attempt builds on what stands there.
-            held.is_naming = False
+            if held.settled_by is not None and self._readings_count >= held.settled_by:
+                held.is_naming = False
+                held.settled_by = None
         if self._predecessor is None:
             self._predecessor = ""
             effects += self._renew(now)
@@ -273,6 +299,7 @@ class Elections:
             return []
         if record.incarnation in (self.incarnation, self._predecessor):
             return []
+        self._is_displaced = True
         return [
             Displaced(f"another process was started under the name {self.server}: this one ends")
         ]
@@ -296,6 +323,9 @@ class Elections:
         held = self._held.setdefault(given.market, _Held())
         if held.could_lead and not given.could_lead:
             held.unable_since = now.monotonic
+            if held.role == "candidate":
+                # Nothing was thrown away: it found out that it must not lead.
+                held.unable_since -= UNABLE_US
         if held.role != given.role and given.role == "follower":
             # Whatever it was told before, it is done with that.
             held.nominated_at = None
@@ -306,10 +336,15 @@ class Elections:
     def _named(self, given: Named, now: Instant) -> list[ElectionEffect]:
         if given.revision is None:
             # Another stands there, or is on its way: what is read next tells.
-            return self._read_again(now)
+            return self._unclear(given.market, now)
         self._held[given.market].is_naming = False
         self._note(LeaderNews(given.market, given.revision, given.record), now)
         return []
+
+    def _unclear(self, market: str, now: Instant) -> list[ElectionEffect]:
+        # By one that begins later than now.
+        self._held[market].settled_by = self._readings_count + 1
+        return self._read_again(now)
 
     # --- What follows ---------------------------------------------------------------------------
 
@@ -330,7 +365,7 @@ class Elections:
             else:
                 effects += self._stay_out(held, market)
                 effects += self._take_over(market, held, orphans.get(market), heirs, now)
-        effects += self._leave(leaders) if self._is_leaving else self._balance(leaders, now)
+        effects += self._leave(leaders, now) if self._is_leaving else self._balance(leaders, now)
         return effects + self._assign(leaders)
 
     def _see_servers(self, now: Instant) -> None:
@@ -379,18 +414,20 @@ class Elections:
         held.orphan_since = None
         if held.successor is not None:
             return self._name_successor(market, held, now)
-        if held.role not in ("follower", "stopped"):
-            return []
         if held.could_lead:
-            return self._nominate(market, held, now)
+            return [] if held.role != "follower" else self._nominate(market, held, now)
         if now.monotonic - held.unable_since < UNABLE_US:
             return []
         others = [server for server in self._servers if server.name != self.server]
         successor = homes.heirs(others, leaders, [market]).get(market)
-        return [] if successor is None else self._hand_over(market, held, successor)
+        if successor is None:
+            return []
+        return self._hand_over(market, held, successor, "it cannot be led here", now)
 
     def _nominate(self, market: str, held: _Held, now: Instant) -> list[ElectionEffect]:
-        if self._is_leaving:
+        # Who has not read for a while may be named no more, and would stand against another again
+        # and again.
+        if self._is_leaving or now.monotonic - self._read_at > READING_GAP_US_MAX:
             return []
         told_at = held.nominated_at
         if told_at is not None and now.monotonic - told_at < RENOMINATION_US:
@@ -420,6 +457,9 @@ class Elections:
         is_left_lying = now.monotonic - held.orphan_since >= PATIENCE_US
         if not held.could_lead or self._is_leaving or not (is_heir or is_left_lying):
             return []
+        # Others take who is named, and has another's record or none, for one that is gone.
+        if not self._is_known:
+            return []
         lease = self._leases.get(market)
         before = "" if lease is None else lease.record.server
         effects: list[ElectionEffect] = []
@@ -436,37 +476,47 @@ class Elections:
             or any(held.successor is not None or held.is_naming for held in self._held.values())
         ):
             return []
-        movable = {name for name, lease in self._leases.items() if not lease.is_restless(now)}
+        movable = {
+            name
+            for name, lease in self._leases.items()
+            if not lease.is_restless(now)
+            # What is named and does not lead yet, for whatever reason, does not hold the others up.
+            and (leaders.get(name) != self.server or self._held[name].role == "leader")
+        }
         move = homes.next_move(self._servers, leaders, movable=movable)
         if move is None or move.giver != self.server:
             return []
         held = self._held[move.market]
-        if held.role != "leader":
-            return []
-        note = Note(f"handing {move.market} over to {move.successor}, which leads fewer markets")
-        return [note, *self._hand_over(move.market, held, move.successor)]
+        return self._hand_over(move.market, held, move.successor, "it leads fewer markets", now)
 
-    def _leave(self, leaders: Mapping[str, str]) -> list[ElectionEffect]:
+    def _leave(self, leaders: Mapping[str, str], now: Instant) -> list[ElectionEffect]:
+        # One after another; and what is being written may name this server yet.
+        if any(held.successor is not None or held.is_naming for held in self._held.values()):
+            return []
         mine = [market for market in sorted(self._held) if self._is_mine(market)]
         if not mine:
-            if self._has_left or any(held.is_naming for held in self._held.values()):
+            if self._has_left:
                 return []
             self._has_left = True
             return [Left()]
-        if any(self._held[market].successor is not None for market in mine):
-            return []
         market = mine[0]
         successor = homes.heirs(self._servers, leaders, [market]).get(market, "")
-        return self._hand_over(market, self._held[market], successor)
+        return self._hand_over(market, self._held[market], successor, "this server leaves", now)
 
-    def _hand_over(self, market: str, held: _Held, successor: str) -> list[ElectionEffect]:
+    def _hand_over(
+        self, market: str, held: _Held, successor: str, why: str, now: Instant
+    ) -> list[ElectionEffect]:
         held.successor = successor
         held.nominated_at = None
         held.is_dismissed = True
-        return [Dismiss(market)]
+        held.dismissed_at = now.monotonic
+        return [Note(f"handing {market} over to {successor or 'nobody'}: {why}"), Dismiss(market)]
 
     def _name_successor(self, market: str, held: _Held, now: Instant) -> list[ElectionEffect]:
-        if held.role not in ("follower", "stopped"):
+        # One that cannot find out what became of its last commits is not waited for for ever: the
+        # log refuses them once the successor has begun.
+        is_stuck = now.monotonic - held.dismissed_at >= RETIRING_US_MAX
+        if held.role not in ("follower", "stopped") and not is_stuck:
             return []
         successor, held.successor = held.successor, None
         assert successor is not None
@@ -482,7 +532,7 @@ class Elections:
         lease = self._leases.get(market)
         changes = 0
         if lease is not None and lease.record.server and server:
-            changes = lease.record.changes + 1 if lease.is_restless(now) else 1
+            changes = lease.record.changes + 1 if lease.was_restless(now) else 1
         held.is_naming = True
         record = LeaderRecord(server=server, incarnation=incarnation, changes=changes)
         return Name(market, record, after=0 if lease is None else lease.revision)
@@ -491,6 +541,10 @@ class Elections:
 
     def _assign(self, leaders: Mapping[str, str]) -> list[ElectionEffect]:
         """Tell each replica whether it writes snapshots: a follower does, the leader if alone."""
+        view = (self._servers, leaders, len(self._held))
+        if view == self._assigned_for:
+            return []
+        self._assigned_for = view
         effects: list[ElectionEffect] = []
         for market, held in sorted(self._held.items()):
             able = [server.name for server in self._servers if market in server.markets]

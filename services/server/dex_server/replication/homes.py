@@ -7,6 +7,7 @@ nothing of how it is found out who lives, nor of when and how a market is handed
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -110,6 +111,7 @@ def _counts(servers: Iterable[Server], leaders: Mapping[str, str]) -> dict[str, 
     return counts
 
 
+@lru_cache(maxsize=65_536)
 def _weight(server: str, market: str) -> int:
     # Neither name has a `|` in it, so no two pairs are the same text.
     digest = blake2b(f"{server}|{market}".encode(), digest_size=8).digest()

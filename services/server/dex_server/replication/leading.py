@@ -181,11 +181,15 @@ class Leadership:
         """Whether the state is the one after a commit, stored or not."""
         return self._draft is None
 
+    def silent_us(self, now: Instant) -> int:
+        """Tell for how long the log has given no sign."""
+        return now.monotonic - self.proven_at
+
     def is_out_of_reach(self, now: Instant) -> bool:
         """Tell whether the log has been silent for too long to execute anything more."""
         return (
             self._pending.unknown_us(now) >= UNKNOWN_US_MAX
-            or now.monotonic - self.proven_at >= UNPROVEN_US_MAX
+            or self.silent_us(now) >= UNPROVEN_US_MAX
         )
 
     # --- What it does ---------------------------------------------------------------------------

@@ -10,8 +10,9 @@ A request that nobody answers for ("no responder") is told so at once, so each s
 others. But the absence of a responder is no proof: after a reconnection it lasts for some ms, after
 the loss of a NATS node until its clients found another, and where a route is cut, for good. So it
 counts only when it was seen twice, over a connection that has been up for a while, in a cluster
-that has not changed for a while, against a server that has not renewed its record since. One that
-did is unreachable and alive, and its silence counts for nothing until it has answered again.
+that has not changed for a while, by a server that reads the records, against one that has not
+renewed its own since. One that did is unreachable and alive, and its silence counts for nothing
+until it has answered again.
 
 Knows nothing of markets but which ones a server says it holds, nor of who leads.
 """
@@ -57,12 +58,15 @@ class _Seen:
         "record",
         "refused_count",
         "refused_since",
+        "shows_life",
         "still_us",
     )
 
     def __init__(self) -> None:
         self.record: ServerRecord | None = None
         self.still_us = 0
+        # Whether it has done anything since this server watches: a record alone may be old.
+        self.shows_life = False
         self.is_pinged = False
         self.pinged_at = 0
         # An unbroken row of pings that nobody answered for.
@@ -106,6 +110,7 @@ class Membership:
                 seen.is_baselined = True
 
     def _renewed(self, seen: _Seen, record: ServerRecord | None) -> None:
+        seen.shows_life = seen.shows_life or seen.record is not None
         seen.record = record
         seen.still_us = 0
         if seen.is_baselined:
@@ -150,6 +155,7 @@ class Membership:
         """Note that a server answered a ping."""
         seen = self._of(server)
         seen.is_pinged = seen.is_distrusted = False
+        seen.shows_life = True
         self._forget_refusals(seen)
 
     def silent(self, server: str) -> None:
@@ -175,11 +181,12 @@ class Membership:
         return None if seen is None else seen.record
 
     def living(self, now: Instant) -> list[ServerRecord]:
-        """Give the records of the others that live, in the order of their names."""
+        """Give the records of the others that are seen to live, in the order of their names."""
         return [
             seen.record
             for _, seen in sorted(self._seen.items())
             if seen.record is not None
+            and seen.shows_life
             and self._why_gone(seen, seen.record.incarnation, now, is_certain=False) is None
         ]
 
@@ -216,6 +223,9 @@ class Membership:
         if self._up_since is None or now.monotonic - self._up_since < SETTLED_US:
             return False
         if now.monotonic - self._changed_at < SETTLED_US:
+            return False
+        # That it did not renew its record is known only to who reads.
+        if self._read_at is None or now.monotonic - self._read_at > READING_GAP_US_MAX:
             return False
         return now.monotonic - seen.refused_since >= (REFUSED_LONG_US if is_certain else AGAIN_US)
 

@@ -75,9 +75,16 @@ PROBE_US: Final = 500_000
 """How often a leader that has nothing to append asks where the log ends: three times in the time
 after which it must have had a sign (leading.UNPROVEN_US_MAX)."""
 
+UNABLE_US: Final = 15_000_000
+"""A leader that had no sign from the log for so long cannot lead, though it can say so: somebody
+else is to try. NATS itself repairs what it can within 4 to 9 s; before, nobody could do better."""
+
 CLOCK_BARRED_US: Final = 10_000_000
-"""How long a server whose clock was found wrong does not try to lead again: by then somebody may
-have set it, and each attempt costs the market a change of leader."""
+"""How long a server whose clock was found wrong does not try to lead again, the first time; each
+time twice as long. By then somebody may have set it, and each attempt changes the leader twice."""
+
+CLOCK_BARRED_US_MAX: Final = 600_000_000
+"""And at most."""
 
 
 class Replica:
@@ -130,6 +137,7 @@ class Replica:
         # Where the log began when it had been trimmed beyond the state.
         self._overtaken_by = 0
         self._barred_until = 0
+        self._barred_us = CLOCK_BARRED_US
         # Of a leader that asks where the log ends.
         self._is_probing = False
         self._probed_at = 0
@@ -167,6 +175,8 @@ class Replica:
 
     def could_lead(self, now: Instant) -> bool:
         """Tell whether it could lead if it were nominated."""
+        if self._leadership is not None and self._leadership.silent_us(now) >= UNABLE_US:
+            return False
         return self.is_current and not self._is_stopping and now.monotonic >= self._barred_until
 
     @property
@@ -468,13 +478,15 @@ class Replica:
         difference = candidacy.clock_difference_us(entry, now)
         if difference > CLOCK_DIFFERENCE_US_MAX:
             self._change("clocks_differ")
-            self._barred_until = now.monotonic + CLOCK_BARRED_US
+            self._barred_until = now.monotonic + self._barred_us
+            self._barred_us = min(2 * self._barred_us, CLOCK_BARRED_US_MAX)
             text = (
                 f"this server's clock and the log's are {difference // 1_000} ms apart, expected"
                 f" at most {CLOCK_DIFFERENCE_US_MAX // 1_000}: not leading"
             )
             return [Alarm(text), *self._unserve(), *following.resume()]
         self._change("term_stored")
+        self._barred_us = CLOCK_BARRED_US
         self._following = None
         self._upkeep.begin(market)
         self._is_probing = False

@@ -1,0 +1,896 @@
+"""Servers that elect, lead and follow: in one thread, in virtual time, from one seed.
+
+Each `Process` is one start of a server: its real `Elections`, and for each market its real
+`Replica`. The world is one log for each market, one store of leases, one of snapshots, and what
+connects them: every message takes a random time, and a test decides what is lost. What the shells
+would do (asking again, giving up after a timeout, a tick after each turn) is done here the same
+way.
+
+A paused process (SIGSTOP) does nothing; what arrives meanwhile waits for it, as in its sockets,
+and is taken in with the state and the time it has then. A killed one says nothing to anybody.
+"""
+
+import heapq
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final, TypeVar, assert_never
+
+import msgspec
+
+from dex_engine import Market
+from dex_protocol.codec import encode, hash_of
+from dex_protocol.events import Accepted, Commit, LeaderChanged
+from dex_protocol.receipts import Receipt
+from dex_protocol.standing import Role
+from dex_server import snapshotting
+from dex_server.replication.effects import (
+    Alarm,
+    Append,
+    AppendConfirmed,
+    AppendUndecided,
+    Dismissed,
+    Effect,
+    EndFound,
+    FindEnd,
+    HashState,
+    Heard,
+    Input,
+    Instant,
+    Listen,
+    ListSnapshots,
+    LoadSnapshot,
+    LogRead,
+    Look,
+    Nominated,
+    Note,
+    OnDuty,
+    ReadLog,
+    RemoveSnapshot,
+    Request,
+    Requests,
+    SaveSnapshot,
+    Send,
+    Serve,
+    SnapshotLoaded,
+    SnapshotSaved,
+    SnapshotsListed,
+    SnapshotTaken,
+    SnapshotUnusable,
+    Stands,
+    Start,
+    StateHashed,
+    Stopped,
+    TakeSnapshot,
+    Tick,
+    ToldToStop,
+    TrimLog,
+    Unlisten,
+    Unserve,
+)
+from dex_server.replication.election_effects import (
+    Assign,
+    ClusterChanged,
+    Connected,
+    Dismiss,
+    Displaced,
+    ElectionEffect,
+    ElectionInput,
+    LeadersChanged,
+    LeasesRead,
+    LeasesUnread,
+    Left,
+    Name,
+    Named,
+    NamingUnknown,
+    Nominate,
+    Ping,
+    PingAnswered,
+    PingLost,
+    PingRefused,
+    ReadLeases,
+    Renew,
+    RenewalFailed,
+    Renewed,
+    ReplicaStands,
+    ToldToLeave,
+)
+from dex_server.replication.elections import Elections
+from dex_server.replication.ports import (
+    Entry,
+    LeaderNews,
+    LeaderRecord,
+    News,
+    SnapshotInvalid,
+    Undecided,
+)
+from dex_server.replication.replica import Replica, Settings
+from tests.builders import NOW, a_specification, buy
+from tests.contracts.memory import (
+    MemoryLeases,
+    MemoryLeaseStore,
+    MemoryLog,
+    MemorySnapshots,
+)
+
+MS: Final = 1_000
+S: Final = 1_000_000
+
+FASTEST_US: Final = 150
+SLOWEST_US: Final = 1_500
+"""How long a message takes, one way."""
+
+ELECTIONS_TICK_US: Final = 50 * MS
+REPLICAS_TICK_US: Final = 100 * MS
+TIMEOUT_US: Final = 1_000 * MS
+PING_TIMEOUT_US: Final = 200 * MS
+AGAIN_US: Final = 50 * MS
+LEAVING_US: Final = 2_000 * MS
+STOPPING_US: Final = 1_500 * MS
+"""As in the shells: `electing`, `driver`, `server`, `markets`, and the adapters' timeouts."""
+
+STALE_US: Final = 3_000 * MS
+"""How long a process may say nothing before NATS drops its connections."""
+
+RECONNECTING_US: Final = 100 * MS
+
+ORDERS_US: Final = 170 * MS
+"""Between two orders, where orders keep coming."""
+
+READ_BYTES: Final = 4 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+class Cluster:
+    """Servers, their world, and its time.
+
+    Attributes:
+        now: Virtual time, µs.
+        processes: The newest of each server, by name, alive or not.
+        logs: By market.
+        notes: What servers said: when, who, what.
+        alarms: What operators were told.
+        receipts: What was answered, by the number of the order.
+        is_log_silent: Whether no log, and no store of snapshots, answers.
+        loss: How many of a hundred writes to the leases get no answer; half of them are done, at
+            once or later.
+        is_ordering: Whether orders keep coming.
+        ticks_are_longer: How much longer than in the shells, to pass over quiet times quickly.
+    """
+
+    def __init__(
+        self, *, markets: int = 1, seed: int = 0, slowest_us: int = SLOWEST_US, **settings: Any
+    ) -> None:
+        """Make a world without servers."""
+        self.now = 0
+        self._slowest_us = slowest_us
+        self.random = Random(seed)
+        self.markets = [f"M{number}" for number in range(markets)]
+        self.logs = {market: MemoryLog(lambda: NOW + self.now) for market in self.markets}
+        self.store = MemoryLeaseStore()
+        self.snapshots = MemorySnapshots()
+        self.settings = Settings(**settings)
+        self.processes: dict[str, Process] = {}
+        self._displaced: list[Process] = []
+        self.notes: list[tuple[int, str, str]] = []
+        self.alarms: list[str] = []
+        self.receipts: dict[int, Receipt] = {}
+        self.is_log_silent = False
+        self.loss = 0
+        self.is_ordering = False
+        self.ticks_are_longer = 1
+        # Pairs of servers that do not reach each other.
+        self.cuts: set[frozenset[str]] = set()
+        # Raised by whatever a test may wait for.
+        self.version = 0
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._count = 0
+        self._orders = 0
+        self._observer = MemoryLeases(self.store)
+        self._named: dict[str, LeaderRecord] = {}
+        # Who led in which term; since when nobody leads, and for how long nobody did.
+        self._terms: dict[tuple[str, int], Process] = {}
+        self._vacant_since: dict[str, int] = dict.fromkeys(self.markets, 0)
+        self.vacancies: list[tuple[str, int, int]] = []
+        """Times in which nobody who is awake led a market: which, when it began, how long, µs."""
+
+    # --- Time -------------------------------------------------------------------------------
+
+    def at(self, when: int, do: Callable[[], None]) -> None:
+        """Have something done at a time."""
+        self._count += 1
+        heapq.heappush(self._events, (when, self._count, do))
+
+    def later(self, do: Callable[[], None], delay: int | None = None) -> None:
+        """Have something done after a delay, a message's if none is named."""
+        self.at(self.now + (self.delay() if delay is None else delay), do)
+
+    def delay(self) -> int:
+        """Give the time that the next message takes."""
+        return self.random.randint(FASTEST_US, self._slowest_us)
+
+    def run(self, *, seconds: float) -> None:
+        """Let time pass."""
+        self.run_until(lambda: False, seconds=seconds, must=False)
+
+    def run_until(
+        self, condition: Callable[[], bool], *, seconds: float, must: bool = True
+    ) -> float:
+        """Let time pass until something is so, at most so long; tell how long it took, in s."""
+        began = self.now
+        end = began + int(seconds * S)
+        version = -1
+        while True:
+            if version != self.version:
+                version = self.version
+                if condition():
+                    return (self.now - began) / S
+            if not self._events or self._events[0][0] > end:
+                break
+            self.now, _, do = heapq.heappop(self._events)
+            do()
+        self.now = end
+
+        assert not must, f"not after {seconds} s:\n{self.told()}"
+        return seconds
+
+    # --- Actions ----------------------------------------------------------------------------
+
+    def start(self, *names: str, skew_us: int = 0, after_us: int = 0) -> None:
+        """Start servers, or start them again; skew_us is how far their clocks are ahead."""
+        for name in names:
+            before = self.processes.get(name)
+            assert before is None or not before.is_alive
+            self._count += 1
+            incarnation = f"{name}.{self._count}"
+            process = Process(self, name, incarnation, skew_us=skew_us)
+            self.processes[name] = process
+            self.later(process.begin, after_us + self.delay())
+
+    def displace(self, name: str) -> None:
+        """Start another process under the name of one that goes on."""
+        older = self.processes.pop(name)
+        self._displaced.append(older)
+        self.start(name)
+
+    def kill(self, name: str) -> None:
+        """End a server without a word."""
+        self.processes[name].end()
+
+    def pause(self, name: str) -> None:
+        """Stop a server where it stands (SIGSTOP)."""
+        self.processes[name].pause()
+
+    def resume(self, name: str) -> None:
+        """Let it go on (SIGCONT)."""
+        self.processes[name].resume()
+
+    def stop(self, name: str) -> None:
+        """Tell a server to end (SIGTERM)."""
+        self.processes[name].stop()
+
+    def cut(self, one: str, other: str) -> None:
+        """Have two servers not reach each other, for NATS' nodes do not tell who listens where."""
+        self.cuts.add(frozenset((one, other)))
+
+    def restart_node(self, *names: str, seconds: float = 0.2) -> None:
+        """Have servers lose their connections, as a NATS node ends, and find another."""
+        for process in self.alive():
+            if process.name in names:
+                process.disconnect()
+            else:
+                process.receive_later(lambda p=process: p.elect(ClusterChanged()))  # type: ignore[misc]
+
+        def come_back() -> None:
+            for process in self.alive():
+                if process.name in names:
+                    process.connect()
+                process.receive_later(lambda p=process: p.elect(ClusterChanged()))  # type: ignore[misc]
+
+        self.later(come_back, int(seconds * S))
+
+    def order(self, market: str) -> int | None:
+        """Send a new order to one of those that serve; its number, None if nobody does."""
+        serving = [
+            process for process in self.alive() if process.is_up and market in process.serving
+        ]
+        if not serving:
+            return None
+        self._orders += 1
+        number = self._orders
+        process = self.random.choice(serving)
+        payload = encode(buy("1 @ 100", number))
+
+        def arrive() -> None:
+            request = Request("alice", payload, number, process.monotonic)
+            process.give(market, Requests([request]))
+
+        process.receive_later(arrive)
+        return number
+
+    def keep_ordering(self) -> None:
+        """Send orders to each market, until told otherwise."""
+        self.is_ordering = True
+
+        def order() -> None:
+            for market in self.markets:
+                self.order(market)
+            if self.is_ordering:
+                self.later(order, ORDERS_US)
+
+        order()
+
+    # --- How it stands ----------------------------------------------------------------------
+
+    def alive(self) -> list["Process"]:
+        """Give the processes that have not ended."""
+        processes = [*self.processes.values(), *self._displaced]
+        return [process for process in processes if process.is_alive]
+
+    def leaders(self) -> dict[str, list[str]]:
+        """Tell who leads each market, of those that are awake."""
+        return {
+            market: [
+                process.name
+                for process in self.alive()
+                if not process.is_paused and process.roles.get(market) == "leader"
+            ]
+            for market in self.markets
+        }
+
+    def counts(self) -> list[int]:
+        """Tell how many markets each server leads that is awake, fewest first."""
+        leaders = [name for names in self.leaders().values() for name in names]
+        return sorted(
+            leaders.count(process.name) for process in self.alive() if not process.is_paused
+        )
+
+    def is_led(self) -> bool:
+        """Tell whether each market has exactly one leader, the one that is named."""
+        named = self.named()
+        return all(
+            len(names) == 1 and market in named and named[market].server == names[0]
+            for market, names in self.leaders().items()
+        )
+
+    def is_balanced(self) -> bool:
+        """Tell whether, beyond that, nobody leads two more than another."""
+        counts = self.counts()
+        return self.is_led() and counts[-1] - counts[0] < 2
+
+    def named(self) -> dict[str, LeaderRecord]:
+        """Tell who is named to lead each market."""
+        if not self.store.is_interrupted:
+            for news in self._observer.news().leaders:
+                self._named[news.market] = news.record or LeaderRecord()
+        return self._named
+
+    def terms(self, market: str) -> list[str]:
+        """Tell who began the terms of a market, first to last."""
+        return [
+            event.server
+            for commit in self.commits(market)
+            for event in commit.events
+            if isinstance(event, LeaderChanged)
+        ]
+
+    def changes(self) -> int:
+        """Count the terms of all markets."""
+        return sum(len(self.terms(market)) for market in self.markets)
+
+    def commits(self, market: str) -> list[Commit]:
+        """Follow a market's log from its beginning as anyone may."""
+        state = Market(market)
+        log = self.logs[market]
+        commits = []
+        for sequence in range(1, log.bounds()[1] + 1):
+            entry = log.entry(sequence)
+            assert entry is not None
+            commits.append(state.apply_commit(entry.payload))
+        state.check()
+        return commits
+
+    def accepted(self) -> list[int]:
+        """Give the numbers of the orders that the logs hold, one for each time they do."""
+        return [
+            int(event.order_id.rpartition("_")[2])
+            for market in self.markets
+            for commit in self.commits(market)
+            for event in commit.events
+            if isinstance(event, Accepted)
+        ]
+
+    def check(self) -> None:
+        """Make sure of what holds whatever happens."""
+        accepted = self.accepted()
+
+        assert len(set(accepted)) == len(accepted), "an order was executed twice"
+        answered = {number for number, receipt in self.receipts.items() if receipt.status == "new"}
+        assert answered <= set(accepted), "what was answered is not in the log"
+        refused = {number for number, receipt in self.receipts.items() if receipt.status == "retry"}
+        assert not refused & set(accepted), "what is to be sent again was executed"
+        assert {receipt.status for receipt in self.receipts.values()} <= {"new", "retry"}
+        assert [text for text in self.alarms if "apart" not in text] == []
+        for process in self.alive():
+            for market, replica in process.replicas.items():
+                state = replica.market
+                entry = None if state is None else self.logs[market].entry(state.sequence)
+                if state is not None and entry is not None and replica.role == "follower":
+                    assert state.hash == hash_of(entry.payload)
+
+    def longest_vacancy(self, *, since: int = 0) -> float:
+        """Tell for how long nobody led a market at most, in s, of what began since a time."""
+        over = [length for _, began, length in self.vacancies if began >= since]
+        lasting = [
+            self.now - began
+            for market, began in self._vacant_since.items()
+            if began >= since and not self.leaders()[market]
+        ]
+        return max([0, *over, *lasting]) / S
+
+    def told(self) -> str:
+        """Tell the story, for whoever reads of a failure."""
+        lines = [f"{when / S:9.4f} {who} {text}" for when, who, text in self.notes[-80:]]
+        lines.append(f"{self.now / S:9.4f} leaders {self.leaders()}")
+        lines.append(f"          named {self.named()}")
+        for process in self.alive():
+            lines.append(f"          {process.name} {process.roles}")
+        return "\n".join(lines)
+
+    def note(self, who: str, text: str) -> None:
+        """Add to the story."""
+        self.notes.append((self.now, who, text))
+
+    # --- From processes ---------------------------------------------------------------------
+
+    def has_changed(self) -> None:
+        """Take note that somebody leads, or leads no more."""
+        self.version += 1
+        for market, names in self.leaders().items():
+            since = self._vacant_since.get(market)
+            if names and since is not None:
+                del self._vacant_since[market]
+                self.vacancies.append((market, since, self.now - since))
+            elif not names and since is None:
+                self._vacant_since[market] = self.now
+
+    def leads(self, process: "Process", market: str, term: int) -> None:
+        """Take note of a term's leader; there is one."""
+        assert self._terms.setdefault((market, term), process) is process, "two lead in one term"
+
+    def broadcast(self, market: str, sequence: int) -> None:
+        """Tell everybody who listens of an entry, in the order of the log."""
+        entry = self.logs[market].entry(sequence)
+        assert entry is not None
+        for process in self.alive():
+            process.hear(market, entry)
+
+    def leaders_changed(self) -> None:
+        """Tell everybody that somebody was named."""
+        self.version += 1
+        for process in self.alive():
+            if process.is_up:
+                process.receive_later(lambda p=process: p.elect(LeadersChanged()))  # type: ignore[misc]
+
+
+class Process:
+    """One start of a server."""
+
+    def __init__(self, cluster: Cluster, name: str, incarnation: str, *, skew_us: int) -> None:
+        """Make one that has not begun."""
+        self.cluster = cluster
+        self.name = name
+        self.elections = Elections(name, incarnation)
+        self.replicas: dict[str, Replica] = {}
+        self.roles: dict[str, Role] = {}
+        self.serving: set[str] = set()
+        self.is_alive = True
+        self.is_paused = False
+        # Whether its connections are there, and answered on; whether it reaches the leases.
+        self.is_up = True
+        self.is_registered = False
+        self.is_cut_off = False
+        self.has_left = False
+        self._is_electing = True
+        self._skew = skew_us
+        self._clock = cluster.random.randint(1, 1_000) * S
+        # One for the leaders, read first, and one for the servers, read then; leaders that were
+        # read when the servers could not be.
+        self._leases = (MemoryLeases(cluster.store), MemoryLeases(cluster.store))
+        self._unread: list[LeaderNews] = []
+        self._stood: dict[str, tuple[Role, bool]] = {}
+        self._listening: set[str] = set()
+        self._heard_at = 0
+        self._stopping: set[str] = set()
+        self._paused_at = 0
+        self._waiting: list[Callable[[], None]] = []
+
+    @property
+    def monotonic(self) -> int:
+        """Its clock that never jumps."""
+        return self._clock + self.cluster.now
+
+    @property
+    def _instant(self) -> Instant:
+        return Instant(NOW + self.cluster.now + self._skew, self.monotonic)
+
+    # --- Its life ---------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Hold all markets, and take part."""
+        cluster = self.cluster
+        for market in cluster.markets:
+            self.replicas[market] = Replica(
+                market,
+                server=self.name,
+                specification=a_specification(market=market),
+                log_id=f"log {market}",
+                settings=cluster.settings,
+            )
+            self.roles[market] = "follower"
+            self.receive_later(lambda market=market: self.give(market, Start()))  # type: ignore[misc]
+
+        def register() -> None:
+            self.is_registered = True
+
+        self.receive_later(register, 2 * MS)
+        self._tick_elections()
+        self._tick_replicas()
+
+    def end(self) -> None:
+        """Be gone."""
+        self.is_alive = False
+        self.cluster.note(self.name, "is gone")
+        self.cluster.has_changed()
+
+    def pause(self) -> None:
+        """Do nothing more."""
+        self.is_paused = True
+        self._paused_at = self.cluster.now
+        self.cluster.note(self.name, "is paused")
+        self.cluster.has_changed()
+
+    def resume(self) -> None:
+        """Go on with what came meanwhile."""
+        self.is_paused = False
+        self.cluster.note(self.name, "goes on")
+        waiting, self._waiting = self._waiting, []
+        for do in waiting:
+            self.receive(do)
+        if self.cluster.now - self._paused_at >= STALE_US:
+            self.disconnect()
+            self.cluster.later(self.connect, RECONNECTING_US)
+        self.cluster.has_changed()
+
+    def disconnect(self) -> None:
+        """Lose the connections."""
+        self.is_up = False
+        self.receive(lambda: self.elect(Connected(is_up=False)))
+
+    def connect(self) -> None:
+        """Have them again."""
+        self.is_up = True
+        self.receive(lambda: self.elect(Connected(is_up=True)))
+
+    def stop(self) -> None:
+        """Hand everything over, then end."""
+        self.cluster.note(self.name, "is told to stop")
+        self.receive(lambda: self.elect(ToldToLeave()))
+        self._in_own_time(self._stop_replicas, LEAVING_US)
+
+    def _stop_replicas(self) -> None:
+        if not self._is_electing:
+            return
+        self._is_electing = False
+        self._stopping = set(self.replicas)
+        for market in sorted(self._stopping):
+            self.give(market, ToldToStop())
+        self._in_own_time(self.end, STOPPING_US)
+
+    # --- What reaches it --------------------------------------------------------------------
+
+    def receive(self, do: Callable[[], None]) -> None:
+        """Do something now, or when it goes on."""
+        if self.is_paused:
+            self._waiting.append(do)
+        elif self.is_alive:
+            do()
+
+    def receive_later(self, do: Callable[[], None], delay: int | None = None) -> None:
+        """Do something when a message of now arrives."""
+        self.cluster.later(lambda: self.receive(do), delay)
+
+    def _in_own_time(self, do: Callable[[], None], delay: int) -> None:
+        self.cluster.later(lambda: self.receive(do), delay)
+
+    def hear(self, market: str, entry: Entry) -> None:
+        """Be told of an entry, if it listens."""
+        if market in self._listening and self.is_up:
+            # One connection: in the order in which they were sent.
+            self._heard_at = max(self._heard_at, self.cluster.now + self.cluster.delay())
+            self.cluster.at(
+                self._heard_at, lambda: self.receive(lambda: self.give(market, Heard([entry])))
+            )
+
+    def elect(self, given: ElectionInput) -> None:
+        """Take a turn of the elections, with one input."""
+        if not self._is_electing:
+            return
+        # A turn ends with a tick; after an answered ping, the most frequent, it changes nothing.
+        turn = (given,) if type(given) is PingAnswered else (given, Tick())
+        for each in turn:
+            for effect in self.elections.step(each, self._instant):
+                self._perform_election(effect)
+
+    def give(self, market: str, given: Input) -> None:
+        """Take a turn of a replica, with one input."""
+        replica = self.replicas[market]
+        for effect in replica.step(given, self._instant):
+            self._perform(market, effect)
+        while replica.has_more_to_tell:
+            for effect in replica.step(Tick(), self._instant):
+                self._perform(market, effect)
+        stands = (replica.role, replica.could_lead(self._instant))
+        if stands == self._stood.get(market):
+            return
+        self._stood[market] = stands
+        if stands[0] != self.roles[market]:
+            self.roles[market] = stands[0]
+            if stands[0] == "leader":
+                assert replica.market is not None
+                self.cluster.leads(self, market, replica.market.term)
+            self.cluster.note(self.name, f"{market} {stands[0]}")
+            self.cluster.has_changed()
+        self._in_own_time(lambda: self.elect(ReplicaStands(market, *stands)), 50)
+
+    def _tick_elections(self) -> None:
+        if self._is_electing:
+            for effect in self.elections.step(Tick(), self._instant):
+                self._perform_election(effect)
+            delay = ELECTIONS_TICK_US * self.cluster.ticks_are_longer
+            self._in_own_time(self._tick_elections, delay)
+
+    def _tick_replicas(self) -> None:
+        for market in self.replicas:
+            self.give(market, Tick())
+        delay = REPLICAS_TICK_US * self.cluster.ticks_are_longer
+        self._in_own_time(self._tick_replicas, delay)
+
+    # --- Effects of the elections -----------------------------------------------------------
+
+    def _perform_election(self, effect: ElectionEffect) -> None:
+        match effect:
+            case ReadLeases():
+                self.cluster.later(self._read_leaders)
+            case Renew():
+                self._write(
+                    lambda: self._leases[0].renew(effect.record),
+                    lambda _: Renewed(),
+                    RenewalFailed(),
+                )
+            case Name():
+                self.cluster.note(self.name, f"{effect.market} names {effect.record}")
+                self._write(
+                    lambda: self._name(effect),
+                    lambda revision: Named(effect.market, effect.record, revision),
+                    NamingUnknown(effect.market),
+                )
+            case Ping():
+                self.cluster.later(lambda: self._ping(effect.server))
+            case Nominate():
+                self._in_own_time(lambda: self.give(effect.market, Nominated()), 50)
+            case Dismiss():
+                self._in_own_time(lambda: self.give(effect.market, Dismissed()), 50)
+            case Assign():
+                self._in_own_time(lambda: self.give(effect.market, OnDuty(effect.is_mine)), 50)
+            case Left():
+                assert not self.has_left
+                self.has_left = True
+                self.cluster.note(self.name, "has left")
+                self._in_own_time(self._stop_replicas, 50)
+            case Displaced():
+                self.cluster.note(self.name, effect.text)
+                self.end()
+            case Note():
+                self.cluster.note(self.name, effect.text)
+            case _:
+                assert_never(effect)
+
+    @property
+    def _reaches_leases(self) -> bool:
+        return self.is_up and not self.is_cut_off and not self.cluster.store.is_interrupted
+
+    def _read_leaders(self) -> None:
+        if not self._reaches_leases:
+            self.receive_later(lambda: self.elect(LeasesUnread()), TIMEOUT_US)
+            return
+        self._unread += self._leases[0].news().leaders
+        self.cluster.later(self._read_servers)
+
+    def _read_servers(self) -> None:
+        if not self._reaches_leases:
+            self.receive_later(lambda: self.elect(LeasesUnread()), TIMEOUT_US)
+            return
+        news = News(self._leases[1].news().servers, self._unread)
+        self._unread = []
+        self.receive_later(lambda: self.elect(LeasesRead(news)))
+
+    def _name(self, effect: Name) -> int | None:
+        revision = self._leases[0].name(effect.market, effect.record, after=effect.after)
+        if revision is not None:
+            self.cluster.leaders_changed()
+        return revision
+
+    def _write(
+        self, do: Callable[[], T], done: Callable[[T], ElectionInput], unknown: ElectionInput
+    ) -> None:
+        def arrive() -> None:
+            is_lost = self.cluster.random.randrange(100) < self.cluster.loss
+            if not self._reaches_leases or is_lost:
+                self.receive_later(lambda: self.elect(unknown), TIMEOUT_US)
+                if is_lost and self.cluster.random.random() < 0.5:
+                    self.cluster.later(land, self.cluster.random.randrange(2 * TIMEOUT_US))
+                return
+            result = do()
+            self.receive_later(lambda: self.elect(done(result)))
+
+        def land() -> None:
+            if not self.cluster.store.is_interrupted:
+                do()
+
+        self.cluster.later(arrive)
+
+    def _ping(self, server: str) -> None:
+        other = self.cluster.processes.get(server)
+        if not self.is_up:
+            self.receive_later(lambda: self.elect(PingLost(server)))
+            return
+        is_heard = (
+            other is not None
+            and other.is_alive
+            and other.is_up
+            and other.is_registered
+            and frozenset((self.name, server)) not in self.cluster.cuts
+        )
+        if not is_heard:
+            self.receive_later(lambda: self.elect(PingRefused(server)))
+            return
+        assert other is not None
+        if other.is_paused:
+            is_dropped = self.cluster.now - other._paused_at >= STALE_US
+            if is_dropped:
+                self.receive_later(lambda: self.elect(PingRefused(server)))
+            else:
+                self.receive_later(lambda: self.elect(PingLost(server)), PING_TIMEOUT_US)
+            return
+        self.receive_later(lambda: self.elect(PingAnswered(server)))
+
+    # --- Effects of a replica ---------------------------------------------------------------
+
+    def _perform(self, market: str, effect: Effect) -> None:
+        cluster = self.cluster
+        log, snapshots = cluster.logs[market], cluster.snapshots
+        replica = self.replicas[market]
+        match effect:
+            case Append():
+                cluster.later(
+                    lambda: self._append(market, effect),
+                    cluster.delay() + (AGAIN_US if effect.again else 0),
+                )
+            case Look():
+                self._ask(market, lambda: Stands(effect.sequence, log.entry(effect.sequence)))
+            case FindEnd():
+                self._ask(market, lambda: EndFound(*log.bounds()))
+            case ReadLog():
+                self._ask(
+                    market,
+                    lambda: LogRead(
+                        log.read(
+                            effect.from_sequence,
+                            through_sequence=effect.through_sequence,
+                            bytes_max=READ_BYTES,
+                        )
+                    ),
+                )
+            case ListSnapshots():
+                self._ask(market, lambda: SnapshotsListed(snapshots.names(market)))
+            case LoadSnapshot():
+                self._ask(market, lambda: _loaded(snapshots, effect))
+            case SaveSnapshot():
+                self._ask(market, lambda: _saved(snapshots, effect))
+            case TakeSnapshot():
+                assert replica.market is not None
+                written = snapshotting.write(replica.market)
+                name = snapshotting.name_of(market, effect.position, effect.digest, written)
+                taken = SnapshotTaken(name, written.data)
+                self._in_own_time(lambda: self.give(market, taken), 5 * MS)
+            case HashState():
+                assert replica.market is not None
+                hashed = StateHashed(effect.position, snapshotting.write(replica.market).state)
+                self._in_own_time(lambda: self.give(market, hashed), 5 * MS)
+            case RemoveSnapshot():
+                cluster.later(lambda: snapshots.remove(effect.name))
+            case TrimLog():
+                raise AssertionError("nobody told it to")
+            case Send():
+                payload, number = effect.payload, effect.reply_to
+                if self.is_up:
+                    cluster.later(lambda: self._answer(number, payload))
+            case Serve():
+                self.serving.add(market)
+            case Unserve():
+                self.serving.discard(market)
+            case Listen():
+                self._listening.add(market)
+            case Unlisten():
+                self._listening.discard(market)
+            case Alarm():
+                cluster.note(self.name, effect.text)
+                cluster.alarms.append(effect.text)
+            case Note():
+                cluster.note(self.name, f"{market} {effect.text}")
+            case Stopped():
+                self._stopping.discard(market)
+                if not self._stopping:
+                    self.end()
+            case _:
+                assert_never(effect)
+
+    def _answer(self, number: int, payload: bytes) -> None:
+        assert number not in self.cluster.receipts, "answered twice"
+        self.cluster.receipts[number] = msgspec.json.decode(payload, type=Receipt)
+
+    @property
+    def _reaches_log(self) -> bool:
+        return self.is_up and not self.cluster.is_log_silent
+
+    def _append(self, market: str, effect: Append) -> None:
+        sequence = effect.after.sequence + 1
+        if not self._reaches_log:
+            undecided = AppendUndecided(sequence, "no answer")
+            self.receive_later(lambda: self.give(market, undecided), TIMEOUT_US)
+            return
+        log = self.cluster.logs[market]
+        last = log.bounds()[1]
+        try:
+            log.append(effect.payload, after=effect.after)
+        except Undecided as error:
+            refused = AppendUndecided(sequence, str(error))
+            self.receive_later(lambda: self.give(market, refused))
+            return
+        if log.bounds()[1] > last:
+            self.cluster.broadcast(market, sequence)
+        self.receive_later(lambda: self.give(market, AppendConfirmed(sequence)))
+
+    def _ask(self, market: str, ask: Callable[[], Input]) -> None:
+        # Asked again until it is answered, as the driver does.
+        def arrive() -> None:
+            if not self._reaches_log:
+                self.receive_later(lambda: self._ask(market, ask), TIMEOUT_US // 5 + AGAIN_US)
+                return
+            given = ask()
+            self.receive_later(lambda: self.give(market, given))
+
+        self.cluster.later(arrive)
+
+
+def _loaded(snapshots: MemorySnapshots, effect: LoadSnapshot) -> Input:
+    try:
+        return SnapshotLoaded(effect.name, snapshots.load(effect.name))
+    except SnapshotInvalid as invalid:
+        return SnapshotUnusable(effect.name, str(invalid))
+
+
+def _saved(snapshots: MemorySnapshots, effect: SaveSnapshot) -> Input:
+    snapshots.save(effect.name, effect.data)
+    return SnapshotSaved(effect.name)
+
+
+def a_cluster(*names: str, markets: int = 1, seed: int = 0) -> Cluster:
+    """Make a cluster whose servers lead about the same number of markets, and have for a while."""
+    cluster = Cluster(markets=markets, seed=seed)
+    cluster.start(*names)
+    cluster.run_until(cluster.is_balanced, seconds=10)
+    # No market is restless any more, and every connection is old enough to be believed.
+    cluster.run(seconds=6)
+    return cluster
