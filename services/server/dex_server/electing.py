@@ -47,8 +47,9 @@ from dex_server.replication.ports import Leases, LogUnavailable, ServerRecord
 TICK_S: Final = 0.05
 """How often the elections hear of the time: twice for each ping of each other server."""
 
-PING_TIMEOUT_S: Final = 0.2
-"""How long a ping may take: 1 ms, or the other is busy; no answer is no sign of death."""
+PING_TIMEOUT_S: Final = 0.1
+"""How long a ping may take: 1 ms, or the other is busy; no answer is no sign of death. One that is
+sent in the very moment of a death is swallowed, and only the next one tells."""
 
 _log: Final = logging.getLogger(__name__)
 

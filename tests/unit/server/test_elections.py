@@ -388,7 +388,7 @@ def test_market_of_a_server_that_nobody_answers_for_twice_is_taken_at_once() -> 
     assert only(refused_twice(each), Name).record.server == "own"
 
 
-def test_restless_market_is_taken_when_nobody_has_answered_for_0_75_s() -> None:
+def test_restless_market_is_taken_when_nobody_has_answered_for_0_65_s() -> None:
     each = electing("a M", leaders=("M a",), holding="M")
     each.read(leaders=("M a.1",), changes=1)
     each.read(leaders=("M b",), changes=1)

@@ -43,9 +43,9 @@ SETTLED_US: Final = 2_000_000
 """How long the own connection must have been up, and the cluster unchanged, for the absence of a
 responder to mean anything: clients of a lost node find another within about 0.2 s."""
 
-REFUSED_LONG_US: Final = 750_000
+REFUSED_LONG_US: Final = 650_000
 """How long nobody must have answered, and no record have been renewed, where more certainty is
-wanted: one and a half times what is between two renewals."""
+wanted: what is between two renewals, and the time that one may be late."""
 
 
 class _Seen:
