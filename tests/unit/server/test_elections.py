@@ -396,7 +396,7 @@ def test_restless_market_is_taken_when_nobody_has_answered_for_0_65_s() -> None:
     each.watch(2 * S, "a M", "b M")
 
     assert wanted(refused_twice(each), Name) == []
-    assert wanted(each.watch(730 * MS - 1, "b M"), Name) == []
+    assert wanted(each.watch(630 * MS - 1, "b M"), Name) == []
     assert wanted(each.watch(1, "b M") + each.watch(PATIENCE_US, "b M"), Name) != []
 
 

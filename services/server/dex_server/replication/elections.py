@@ -59,6 +59,9 @@ RENEWAL_US: Final = 500_000
 READING_US: Final = 250_000
 """Between two readings of what others wrote, if nobody calls for one."""
 
+SUSPECTING_US: Final = 50_000
+"""And while nobody answers for some server: its renewal would tell that it lives."""
+
 PATIENCE_US: Final = 300_000
 """How long others leave a market to its heir: who it is, is seen alike by all but for moments."""
 
@@ -238,7 +241,8 @@ class Elections:
 
     def _tick(self, now: Instant) -> list[ElectionEffect]:
         effects: list[ElectionEffect] = self._renew(now)
-        if not self._is_reading and now.monotonic - self._read_at >= READING_US:
+        interval = SUSPECTING_US if self._membership.is_suspecting else READING_US
+        if not self._is_reading and now.monotonic - self._read_at >= interval:
             effects += self._read_now(now)
         effects += [Ping(server) for server in self._membership.due(now)]
         return effects

@@ -173,6 +173,14 @@ class Membership:
         seen.refused_count += 1
         return seen.refused_count == 1
 
+    @property
+    def is_suspecting(self) -> bool:
+        """Whether it matters to know at once that somebody renewed its record."""
+        return any(
+            seen.refused_count and not seen.is_distrusted and seen.still_us < STILL_US_MAX
+            for seen in self._seen.values()
+        )
+
     # --- What follows ---------------------------------------------------------------------------
 
     def record(self, server: str) -> ServerRecord | None:
