@@ -41,6 +41,10 @@ class Nodes:
         """How many replicas a stream can have here."""
         return len(self._settings)
 
+    def only(self, index: int) -> "Nodes":
+        """Give one of them as all that somebody knows, who cannot hurt it."""
+        return Nodes([self._settings[index]])
+
     async def start(self) -> None:
         """Start all nodes and wait until they are ready."""
         for settings in self._settings:
@@ -85,6 +89,124 @@ async def running(directory: Path, *, count: int = 1) -> AsyncIterator[Nodes]:
         yield running_nodes
     finally:
         await running_nodes.end()
+
+
+class Route:
+    """The way between the first two nodes of a cluster, which can be cut: a proxy in each
+    direction, since either of them connects to the other."""
+
+    def __init__(self) -> None:
+        """Carry nothing yet."""
+        self._is_cut = False
+        self._servers: list[asyncio.Server] = []
+        self._carrying: list[asyncio.Task[None]] = []
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def lead(self, port: int, *, to: int) -> None:
+        """Carry what arrives at a port of loopback to another one."""
+
+        def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._carrying.append(asyncio.create_task(self._carry(reader, writer, to=to)))
+
+        self._servers.append(await asyncio.start_server(carry, nodes.HOST, port))
+
+    def cut(self) -> None:
+        """End what there is, and let nothing through any more."""
+        self._is_cut = True
+        for writer in list(self._open):
+            self._close(writer)
+
+    def mend(self) -> None:
+        """Let everything through again; the nodes try again by themselves."""
+        self._is_cut = False
+
+    async def end(self) -> None:
+        """Carry nothing any more."""
+        self.cut()
+        for server in self._servers:
+            server.close()
+            await server.wait_closed()
+        await asyncio.gather(*self._carrying)
+
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, to: int
+    ) -> None:
+        self._open.add(writer)
+        try:
+            if self._is_cut:
+                return
+            other_reader, other_writer = await asyncio.open_connection(nodes.HOST, to)
+            self._open.add(other_writer)
+            await asyncio.gather(
+                self._pass_on(reader, other_writer), self._pass_on(other_reader, writer)
+            )
+        except OSError:
+            # Nobody listens there, while a node is down.
+            return
+        finally:
+            self._close(writer)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            # One side is gone: the other learns it.
+            return
+        finally:
+            self._close(writer)
+
+    def _close(self, writer: asyncio.StreamWriter) -> None:
+        self._open.discard(writer)
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def running_apart(directory: Path) -> AsyncIterator[tuple[Nodes, Route]]:
+    """Run a cluster of three whose first two nodes reach each other only by a route that can be
+    cut. Clients hear of it as of any change of the cluster, and are not disconnected by it."""
+    ports = nodes.free_ports(9)
+    client_ports, cluster_ports, ways, nowhere = ports[:3], ports[3:6], ports[6:8], ports[8]
+    settings = []
+    for index, port in enumerate(client_ports):
+        seen = list(cluster_ports)
+        if index < 2:
+            seen[1 - index] = ways[index]
+        settings.append(
+            NodeSettings(
+                name=f"nats-{index + 1}",
+                client_port=port,
+                directory=directory / f"nats-{index + 1}",
+                extra=_cluster_block(index, seen, port=cluster_ports[index], advertised=nowhere),
+            )
+        )
+    running_nodes = Nodes(settings)
+    route = Route()
+    try:
+        await route.lead(ways[0], to=cluster_ports[1])
+        await route.lead(ways[1], to=cluster_ports[0])
+        await running_nodes.start()
+        yield running_nodes, route
+    finally:
+        await running_nodes.end()
+        await route.end()
+
+
+def _cluster_block(index: int, seen: list[int], *, port: int, advertised: int) -> str:
+    # Nodes tell each other where the third one is, and would pass by what is cut: what they tell
+    # is a port where nobody listens.
+    others = [f'"nats-route://{nodes.HOST}:{each}"' for each in (*seen[:index], *seen[index + 1 :])]
+    return "\n".join(
+        [
+            "cluster {",
+            f'  name: "{nodes.CLUSTER_NAME}"',
+            f'  listen: "{nodes.HOST}:{port}"',
+            f'  advertise: "{nodes.HOST}:{advertised}"',
+            f"  routes: [{', '.join(others)}]",
+            "}",
+        ]
+    )
 
 
 @asynccontextmanager

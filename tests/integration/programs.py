@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -15,14 +16,22 @@ import msgspec
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NoAnswer
+from nats.js.errors import ServiceUnavailableError
 
 from deploy import processes
+from dex_client.errors import Unavailable
+from dex_client.standings import standings
+from dex_protocol.standing import MarketStanding, Role, ServerStanding
+from dex_runtime.connection import ConnectionOptions
 from tests.nats_nodes import Nodes, connected
 
 PATIENCE_S: Final = 60.0
 """How long anything may take before a test calls it stuck; all of it takes some seconds."""
 
 POLL_S: Final = 0.02
+
+UNANSWERED: Final = (NoAnswer, NoRespondersError, ServiceUnavailableError)
+"""What a question to JetStream may end in while it elects a leader."""
 
 T = TypeVar("T")
 
@@ -60,6 +69,11 @@ class Program:
     def is_running(self) -> bool:
         """Whether it has not ended yet."""
         return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The pid, for reading; signals go through the methods."""
+        return self._process.pid
 
     @property
     def printed(self) -> str:
@@ -159,6 +173,15 @@ class Exchange:
             query = {"min_sequence": min_sequence}
             return await asked(client, f"dex.query.{market}.status.operator", query)
 
+    async def standings(self) -> dict[str, ServerStanding]:
+        """Ask all servers at once how they stand; by name. None that is stopped is among them."""
+        async with standings(ConnectionOptions(servers=self.nodes.urls, name="test")) as asking:
+            try:
+                answers = await asking.ask()
+            except Unavailable:
+                return {}
+        return {standing.server: standing for standing in answers.standings}
+
     async def first_in_log(self, market: str) -> dict[str, Any]:
         """Ask for the oldest commit that there still is, as a peer who knows none."""
         async with connected(self.nodes) as client:
@@ -175,7 +198,10 @@ class Exchange:
             jetstream = client.jsm()
 
             async def look() -> bool | None:
-                info = await jetstream.stream_info(f"DEX-LOG-{market}")
+                try:
+                    info = await jetstream.stream_info(f"DEX-LOG-{market}")
+                except UNANSWERED:
+                    return None
                 return True if info.state.last_seq >= sequence else None
 
             await eventually(look, what=f"commit {sequence} of {market}")
@@ -186,7 +212,10 @@ class Exchange:
             jetstream = client.jsm()
 
             async def look() -> bool | None:
-                newest = await jetstream.get_last_msg(f"DEX-LOG-{market}", f"dex.log.{market}")
+                try:
+                    newest = await jetstream.get_last_msg(f"DEX-LOG-{market}", f"dex.log.{market}")
+                except UNANSWERED:
+                    return None
                 return True if msgspec.json.decode(newest.data or b"")["term"] >= term else None
 
             await eventually(look, what=f"term {term} of {market}")
@@ -201,6 +230,95 @@ class Exchange:
                 (await jetstream.get_msg(f"DEX-LOG-{market}", sequence)).data or b""
                 for sequence in sequences
             ]
+
+
+class Servers:
+    """Some servers of one exchange, by name; what a test ends it may start again."""
+
+    def __init__(self, exchange: Exchange, *options: str) -> None:
+        """Start none yet; each gets the options."""
+        self._exchange = exchange
+        self._options = options
+        self._programs: dict[str, Program] = {}
+
+    def __getitem__(self, name: str) -> Program:
+        """Give the newest process of that name."""
+        return self._programs[name]
+
+    @property
+    def running(self) -> list[str]:
+        """The names of those that have not ended, in order."""
+        return sorted(name for name, program in self._programs.items() if program.is_running)
+
+    def start(self, *names: str, options: tuple[str, ...] = ()) -> None:
+        """Start some, for the first time or again; they are not ready yet."""
+        for name in names:
+            self._programs[name] = self._exchange.server(*self._options, *options, name=name)
+
+    async def agree(self, market: str) -> str:
+        """Wait until one that runs leads a market, and all the others follow it; give its name."""
+
+        async def look() -> str | None:
+            held = await self.holding(market)
+            if sorted(held) != self.running or not all(each.is_current for each in held.values()):
+                return None
+            leaders = [name for name, each in held.items() if each.role == "leader"]
+            told = {each.leader for each in held.values()}
+            return leaders[0] if len(leaders) == 1 and told == set(leaders) else None
+
+        return await eventually(look, what=f"{self.running} to agree who leads {market}")
+
+    async def leader(self, market: str, *, other_than: str = "") -> str:
+        """Wait until one leads a market, whatever the others do; give its name."""
+
+        async def look() -> str | None:
+            for name, each in (await self.holding(market)).items():
+                if each.role == "leader" and name != other_than:
+                    return name
+            return None
+
+        return await eventually(look, what=f"a leader of {market}")
+
+    async def stands(self, name: str, market: str, role: Role) -> MarketStanding:
+        """Wait until one stands so in a market, and is current if it is not stopped; give all that
+        it tells of it."""
+
+        async def look() -> MarketStanding | None:
+            held = (await self.holding(market)).get(name)
+            is_so = held is not None and held.role == role
+            return held if is_so and held.is_current == (role != "stopped") else None
+
+        return await eventually(look, what=f"{name} to be {role} in {market}")
+
+    async def holding(self, market: str) -> dict[str, MarketStanding]:
+        """Ask each how it stands in a market; by name."""
+        return {
+            name: held
+            for name, standing in (await self._exchange.standings()).items()
+            for held in standing.markets
+            if held.market == market
+        }
+
+    async def led_counts(self, *names: str, markets: list[str]) -> list[int]:
+        """Wait until just these serve, every market is led by one of them and followed by all the
+        others, and they lead as evenly as can be; give how many each leads, the fewest first."""
+
+        async def look() -> list[int] | None:
+            told = await self._exchange.standings()
+            held = [each for standing in told.values() for each in standing.markets]
+            led = sorted(each.market for each in held if each.role == "leader")
+            are_well = all(each.is_current for each in held)
+            if sorted(told) != sorted(names) or led != sorted(markets) or not are_well:
+                return None
+            if len(held) != len(names) * len(markets):
+                return None
+            counts = sorted(
+                sum(each.role == "leader" for each in standing.markets)
+                for standing in told.values()
+            )
+            return counts if counts[-1] - counts[0] <= 1 else None
+
+        return await eventually(look, what=f"{names} to lead {markets} evenly")
 
 
 class Load:
@@ -224,6 +342,24 @@ class Load:
         assert verified["digest_equal"] is True
         assert report["trades"] > 0
         return report
+
+
+def changes_of_leader(payloads: list[bytes]) -> list[tuple[int, str]]:
+    """Make sure that a log is one chain in which each term has one server and follows on the one
+    before; give the terms with their servers, in order."""
+    commits = [msgspec.json.decode(payload) for payload in payloads]
+    hashes = [blake2b(payload, digest_size=16).hexdigest() for payload in payloads]
+    assert [commit["previous"] for commit in commits] == ["0" * 32, *hashes[:-1]]
+    changes: list[tuple[int, str]] = []
+    for commit in commits:
+        changes += [
+            (event["term"], event["server"])
+            for event in commit["events"]
+            if event["event"] == "leader_changed"
+        ]
+        assert commit["term"] == changes[-1][0], commit
+    assert [term for term, _ in changes] == list(range(1, len(changes) + 1))
+    return changes
 
 
 async def asked(client: Client, subject: str, body: Any) -> dict[str, Any]:

@@ -155,34 +155,6 @@ async def test_restart_with_a_damaged_snapshot_takes_the_older_one(
     await place.load(market, *SHORT, report="again.json").verified()
 
 
-async def test_log_that_has_lost_its_end_stops_the_market_and_raises_an_alarm(
-    place: Exchange, market: str
-) -> None:
-    """Acknowledged commits are gone: an operator must look, and nobody goes on over it."""
-    _, sequences = await with_snapshots(place, market)
-    payloads = await place.log(market)
-    cut = sequences[-1] - 1
-    async with connected(place.nodes) as client:
-        jetstream = client.jsm()
-        stream = (await jetstream.stream_info(f"DEX-LOG-{market}")).config
-        await jetstream.delete_stream(f"DEX-LOG-{market}")
-        await jetstream.add_stream(stream)
-        for payload in payloads[:cut]:
-            await client.jetstream().publish(f"dex.log.{market}", payload)
-        alarms = await client.subscribe(f"dex.alarm.{market}")
-        await client.flush()
-
-        place.server()
-        alarm = json.loads((await alarms.next_msg(timeout=60)).data)
-        answer = await client.request(f"dex.query.{market}.status.alice", b"", timeout=5)
-
-    assert alarm["market"] == market
-    assert f"ends at {cut}" in alarm["message"]
-    assert f"commit {sequences[-1]}" in alarm["message"]
-    assert json.loads(answer.data)["status"] == "retry"
-    assert len(await place.log(market)) == cut
-
-
 # --- NATS ---------------------------------------------------------------------------------------
 
 

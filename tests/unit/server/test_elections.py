@@ -81,6 +81,8 @@ class Electing:
 
     def read(self, *servers: str, leaders: tuple[str, ...] = (), **how: Any) -> list[Any]:
         """Answer a reading; it is asked for anew if none is under way."""
+        if not self.elections._is_reading:
+            self.give(LeadersChanged())
         return self.give(LeasesRead(self.news(*servers, leaders=leaders, **how)))
 
     def news(
@@ -300,6 +302,18 @@ def test_who_has_not_read_for_a_second_nominates_nobody() -> None:
 
     assert each.stands("M", "follower") == []
     assert each.read() == [Nominate("M")]
+
+
+def test_who_was_deposed_reads_before_it_nominates_again() -> None:
+    """The log says that somebody else leads, so that the records may say so too."""
+    each = electing("a M", leaders=("M own",), holding="M")
+    each.give(LeadersChanged())
+    each.now += MS
+
+    assert wanted(each.stands("M", "follower"), Nominate) == []
+    # This reading began before.
+    assert wanted(each.give(LeasesRead(each.news("a M"))), Nominate) == []
+    assert wanted(each.read("a M"), Nominate) == [Nominate("M")]
 
 
 def test_leader_is_told_nothing_while_nothing_can_be_read() -> None:

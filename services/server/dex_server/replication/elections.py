@@ -116,6 +116,7 @@ class _Held:
     # This server's replica of a market.
     __slots__ = (
         "could_lead",
+        "deposed_at",
         "dismissed_at",
         "is_dismissed",
         "is_naming",
@@ -136,6 +137,7 @@ class _Held:
         self.nominated_at: int | None = None
         self.is_dismissed = False
         self.dismissed_at = 0
+        self.deposed_at = 0
         # A record is being written; which reading tells what became of it, if no answer did.
         self.is_naming = False
         self.settled_by: int | None = None
@@ -173,6 +175,7 @@ class Elections:
         self._reading_began_at = 0
         self._is_reading_again = False
         self._read_at = 0
+        self._read_began_at = 0
         # The living servers, and since when they have been the same; when a leader changed.
         self._servers: list[homes.Server] = []
         self._servers_since = 0
@@ -277,6 +280,7 @@ class Elections:
     def _read(self, news: News, now: Instant) -> list[ElectionEffect]:
         self._is_reading = False
         self._read_at = now.monotonic
+        self._read_began_at = self._reading_began_at
         effects: list[ElectionEffect] = []
         self._membership.read(news.servers, asked_at=self._reading_began_at, now=now)
         for server in news.servers:
@@ -331,6 +335,9 @@ class Elections:
                 # Nothing was thrown away: it found out that it must not lead.
                 held.unable_since -= UNABLE_US
         if held.role != given.role and given.role == "follower":
+            if not held.is_dismissed:
+                # The log says that somebody else leads; who, is not read yet.
+                held.deposed_at = now.monotonic
             # Whatever it was told before, it is done with that.
             held.nominated_at = None
             held.is_dismissed = False
@@ -430,8 +437,12 @@ class Elections:
 
     def _nominate(self, market: str, held: _Held, now: Instant) -> list[ElectionEffect]:
         # Who has not read for a while may be named no more, and would stand against another again
-        # and again.
-        if self._is_leaving or now.monotonic - self._read_at > READING_GAP_US_MAX:
+        # and again; so would one that was just deposed.
+        has_read = (
+            now.monotonic - self._read_at <= READING_GAP_US_MAX
+            and self._read_began_at >= held.deposed_at
+        )
+        if self._is_leaving or not has_read:
             return []
         told_at = held.nominated_at
         if told_at is not None and now.monotonic - told_at < RENOMINATION_US:

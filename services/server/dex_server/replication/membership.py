@@ -95,10 +95,14 @@ class Membership:
     def read(self, news: list[ServerNews], *, asked_at: int, now: Instant) -> None:
         """Take note of a reading of the records that was begun at asked_at (monotonic)."""
         gap = 0
-        if self._read_at is not None and self._renewed_at is not None:
-            is_close = now.monotonic - self._read_at <= READING_GAP_US_MAX
-            if is_close and now.monotonic - self._renewed_at <= RENEWED_US_MAX:
-                gap = now.monotonic - self._read_at
+        if self._read_at is not None:
+            gap = now.monotonic - self._read_at
+            if gap > READING_GAP_US_MAX:
+                # What was refused meanwhile may have renewed its record: this reading cannot tell.
+                self._changed_at = now.monotonic
+                gap = 0
+        if self._renewed_at is None or now.monotonic - self._renewed_at > RENEWED_US_MAX:
+            gap = 0
         self._read_at = now.monotonic
         for seen in self._seen.values():
             seen.still_us += gap
@@ -127,7 +131,7 @@ class Membership:
             self._forget_refusals(seen)
 
     def cluster_changed(self, now: Instant) -> None:
-        """Note that NATS nodes came or went."""
+        """Note that NATS nodes came or went, which may be why nobody answers."""
         self._changed_at = now.monotonic
 
     def expects(self, server: str) -> None:

@@ -97,7 +97,7 @@ class Recovery:
                 " a snapshot was taken: it has lost commits"
             )
         self.market = market
-        return []
+        return [Note(f"begins with snapshot {sequence}")]
 
     def _try_next(self) -> list[Effect]:
         if self._untried:
