@@ -66,6 +66,11 @@ check:
 bench-memory *arguments:
     @uv run python -m bench.memory "$@"
 
+# Measure what deaths, stops and joins cost on real clusters under load (--only, --kills, --json).
+[no-exit-message]
+failover *arguments:
+    @uv run python -m bench.failover "$@"
+
 # Format the code.
 fmt:
     uv run ruff check --fix-only
