@@ -52,10 +52,14 @@ def leading(server: str) -> LeaderRecord:
 
 
 def about(news: News, test: str) -> News:
-    """Leave what is about a test's own keys, all of which begin with its name."""
+    """Leave what is about a test's own keys, all of which begin with its name, and no times."""
     return News(
         servers=[found for found in news.servers if found.server.startswith(test)],
-        leaders=[found for found in news.leaders if found.market.startswith(test)],
+        leaders=[
+            structs.replace(found, stored_at=0)
+            for found in news.leaders
+            if found.market.startswith(test)
+        ],
     )
 
 
@@ -96,6 +100,17 @@ class LeaseContract:
             LeaderNews(f"{market}-{n}", revision, leading("s"))
             for n, revision in enumerate(revisions)
         ]
+
+    async def test_leaders_are_told_with_the_time_they_were_named(
+        self, world: LeaseWorld, market: str
+    ) -> None:
+        writer, reader = await world.open(), await world.open()
+        revision = await named(writer, market, "s1")
+        (first,) = [each for each in (await reader.news()).leaders if each.market == market]
+        await named(writer, market, "s2", after=revision)
+        (second,) = [each for each in (await reader.news()).leaders if each.market == market]
+
+        assert 0 < first.stored_at < second.stored_at
 
     async def test_later_news_are_what_changed_the_newest_of_each_key(
         self, world: LeaseWorld, market: str

@@ -178,13 +178,14 @@ class SnapshotsOver:
 class MemoryLeaseStore:
     """Two buckets of leases: bytes under keys, each writing with a revision."""
 
-    def __init__(self) -> None:
-        """Begin empty."""
+    def __init__(self, now_us: Callable[[], int]) -> None:
+        """Begin empty; now_us tells when something is written."""
         self.is_interrupted = False
         """Whether nothing is answered, and nothing written."""
+        self._now_us = now_us
         self._revisions: dict[str, int] = {}
         # Oldest first, as a key that is written again goes to the end; None for a deleted one.
-        self._written: dict[str, dict[str, tuple[int, bytes | None]]] = {}
+        self._written: dict[str, dict[str, tuple[int, bytes | None, int]]] = {}
 
     def write(self, bucket: str, key: str, payload: bytes | None) -> int:
         """Write bytes under a key, or delete it; give the revision."""
@@ -192,16 +193,16 @@ class MemoryLeaseStore:
         keys = self._written.setdefault(bucket, {})
         keys.pop(key, None)
         self._revisions[bucket] = revision = self._revisions.get(bucket, 0) + 1
-        keys[key] = (revision, payload)
+        keys[key] = (revision, payload, self._now_us())
         return revision
 
     def revision(self, bucket: str, key: str) -> int:
         """Tell the revision that stands under a key; 0 when nobody ever wrote there."""
         self._must_answer()
-        return self._written.get(bucket, {}).get(key, (0, None))[0]
+        return self._written.get(bucket, {}).get(key, (0, None, 0))[0]
 
-    def since(self, bucket: str, revision: int) -> list[tuple[str, int, bytes | None]]:
-        """Give the keys written after a revision, oldest first, with what stands there."""
+    def since(self, bucket: str, revision: int) -> list[tuple[str, int, bytes | None, int]]:
+        """Give the keys written after a revision, oldest first: what stands there, and when."""
         self._must_answer()
         keys = self._written.get(bucket, {})
         return [(key, *written) for key, written in keys.items() if written[0] > revision]
@@ -224,16 +225,16 @@ class MemoryLeases:
         """Give what was written since the last news."""
         servers = self._store.since(SERVERS_BUCKET, self._seen_servers)
         leaders = self._store.since(LEADERS_BUCKET, self._seen_leaders)
-        self._seen_servers = max([self._seen_servers, *(revision for _, revision, _ in servers)])
-        self._seen_leaders = max([self._seen_leaders, *(revision for _, revision, _ in leaders)])
+        self._seen_servers = max([self._seen_servers, *(revision for _, revision, _, _ in servers)])
+        self._seen_leaders = max([self._seen_leaders, *(revision for _, revision, _, _ in leaders)])
         return News(
             servers=[
                 ServerNews(key, revision, _record(payload, ServerRecord))
-                for key, revision, payload in servers
+                for key, revision, payload, _ in servers
             ],
             leaders=[
-                LeaderNews(key, revision, _record(payload, LeaderRecord))
-                for key, revision, payload in leaders
+                LeaderNews(key, revision, _record(payload, LeaderRecord), stored_at=stored_at)
+                for key, revision, payload, stored_at in leaders
             ],
         )
 

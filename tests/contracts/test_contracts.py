@@ -114,7 +114,7 @@ class TestSnapshotsOnOneNode(SnapshotContract):
 
 class _MemoryLeaseWorld:
     def __init__(self) -> None:
-        self._store = MemoryLeaseStore()
+        self._store = MemoryLeaseStore(count(1).__next__)
 
     async def open(self) -> Leases:
         return LeasesOver(MemoryLeases(self._store))

@@ -55,8 +55,9 @@ class Policy(Struct, frozen=True, kw_only=True):
     attempt_min_s: float = 0.2
     """How long the first copy waits for its answer: a request sent in the very moment of a
     leader's death is swallowed, the next one is told at once. Less resends what is merely slow."""
-    attempt_max_s: float = 2.0
-    """Waiting doubles from copy to copy up to this."""
+    attempt_max_s: float = 1.0
+    """Waiting doubles from copy to copy up to this: a server does not execute what waited for 1 s,
+    so a longer wait is for nothing."""
     pause_min_s: float = 0.01
     """Between the first answer that is none and the second copy; half of it and more, by chance,
     so that peers do not come back all at once. A leader that is gone is replaced in about 0.1 s."""

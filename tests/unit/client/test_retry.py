@@ -62,13 +62,13 @@ def test_a_receipt_settles_at_once() -> None:
     assert peer.sending.copies_count == 1
 
 
-def test_waiting_doubles_from_200_ms_to_2_s() -> None:
+def test_waiting_doubles_from_200_ms_to_1_s() -> None:
     peer = Peer(Policy(deadline_s=1000))
 
     for _ in range(6):
         peer.is_answered("silence")
 
-    assert peer.waits == [0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+    assert peer.waits == [0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
 
 
 def test_pauses_double_up_to_a_bound_and_are_spread_over_half_of_themselves() -> None:

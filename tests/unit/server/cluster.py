@@ -167,7 +167,7 @@ class Cluster:
         self.random = Random(seed)
         self.markets = [f"M{number}" for number in range(markets)]
         self.logs = {market: MemoryLog(lambda: NOW + self.now) for market in self.markets}
-        self.store = MemoryLeaseStore()
+        self.store = MemoryLeaseStore(lambda: NOW + self.now)
         self.snapshots = MemorySnapshots()
         self.settings = Settings(**settings)
         self.processes: dict[str, Process] = {}

@@ -3,6 +3,7 @@
 from typing import Any, TypeVar
 
 import pytest
+from msgspec import structs
 
 from dex_protocol.standing import Role
 from dex_server.replication import homes
@@ -61,18 +62,19 @@ class Electing:
 
     def __init__(self) -> None:
         self.now = 100 * S
+        self.wall = 0
         self.elections = Elections("own", "own.2")
         self._revision = 0
         self.revisions: dict[str, int] = {}
 
     def give(self, given: ElectionInput) -> list[ElectionEffect]:
         """Give an input; pings and assignments are left out of what is wanted."""
-        effects = self.elections.step(given, Instant(0, self.now))
+        effects = self.elections.step(given, Instant(self.wall, self.now))
         return [effect for effect in effects if not isinstance(effect, Ping | Assign)]
 
     def all(self, given: ElectionInput) -> list[ElectionEffect]:
         """Give an input; give everything that is wanted."""
-        return self.elections.step(given, Instant(0, self.now))
+        return self.elections.step(given, Instant(self.wall, self.now))
 
     def tick(self, *, us: int = 0) -> list[ElectionEffect]:
         """Let time pass, and tell it; writing and reading are left out of what is wanted."""
@@ -518,6 +520,28 @@ def test_changes_of_leader_are_counted_as_long_as_they_come_soon_after_each_othe
 
 
 # --- Staying out -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "is_taken"), [(60, True), (1, False), (-60, False), (0, False)]
+)
+def test_market_is_as_restless_for_who_has_just_started_as_for_others(
+    seconds_ago: int, is_taken: bool
+) -> None:
+    """The time of the writing says it; a clock that is wrong, or a time that is not known, does not
+    make a market calm before its time."""
+    each = Electing()
+    each.wall = 1_000 * S
+    stored_at = each.wall - seconds_ago * S if seconds_ago else 0
+    each.give(Tick())
+    news = each.news("a M", leaders=("M a",), changes=1)
+    news.leaders[0] = structs.replace(news.leaders[0], stored_at=stored_at)
+    each.give(LeasesRead(news))
+    each.give(Renewed())
+    each.stands("M")
+    each.watch(2 * S, "a M")
+
+    assert (wanted(refused_twice(each), Name) != []) == is_taken
 
 
 def test_leader_that_another_is_named_for_is_dismissed_once() -> None:

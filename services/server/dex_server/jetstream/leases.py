@@ -80,7 +80,12 @@ class JetStreamLeases:
                 for key, message in servers.changed
             ],
             leaders=[
-                LeaderNews(key, message.sequence, _record(_leader_decoder, message))
+                LeaderNews(
+                    key,
+                    message.sequence,
+                    _record(_leader_decoder, message),
+                    stored_at=message.stored_at,
+                )
                 for key, message in leaders.changed
             ],
         )

@@ -319,6 +319,9 @@ class Elections:
             return
         before = None if lease is None else (lease.record.server, lease.record.incarnation)
         changed_at = now.monotonic
+        if lease is None and news.stored_at:
+            # It was written before this server watched.
+            changed_at -= max(now.wall - news.stored_at, 0)
         if lease is not None and before == (record.server, record.incarnation):
             changed_at = lease.changed_at
         else:

@@ -229,6 +229,8 @@ class LeaderNews(Struct, frozen=True):
     revision: int
     record: LeaderRecord | None
     """None when it was deleted, or cannot be read."""
+    stored_at: int = 0
+    """When it was written (µs since 1970); 0 when that is not known."""
 
 
 class News(Struct, frozen=True):
