@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.programs import Exchange, Load, Servers, changes_of_leader, exchange
+from tests.integration.test_cli import command
 from tests.nats_nodes import running
 
 LOAD = ("--orders", "3000", "--rate", "600", "--in-flight", "64", "--peers", "2")
@@ -55,6 +56,9 @@ async def test_markets_are_shared_evenly_by_servers_that_come_and_go_under_load(
     await load.verified()
 
     assert {name: servers[name].pid for name in first} == before
+    ended = await command("status", "--nats", place.nodes.urls[0])
+    assert ended.exit_code == 0, ended
+    assert "all is well: 10 markets, 3 servers" in ended.stdout + ended.stderr
     after = await incarnations_of(place)
     assert after == {name: everybody[name] for name in rest}
     assert {name: after[name] for name in ("server-1", "server-3")} == {
