@@ -115,9 +115,12 @@ class Installation:
         """
         with self._changing() as memory:
             running = _running(memory.state)
-            if all(state.is_server(other) for other in running):
-                raise Conflict("no NATS node runs: start the exchange with `just up`")
             before = memory.state.settings
+            ended = [node.name for node in self.node_settings(before) if node.name not in running]
+            if ended:
+                raise Conflict(
+                    f"not running: {', '.join(ended)}; start the exchange with `just up`"
+                )
             name = state.next_server(before.servers) if name is None else name
             if name in running:
                 raise Conflict(f"{name} is running already")

@@ -33,7 +33,8 @@ class MarketStanding(Struct, kw_only=True):
     lag: int
     """How many commits it knows to be in the log and has not applied."""
     is_current: bool
-    """Whether it has read the log to its end, follows it, and could lead."""
+    """Whether it has read the log to its end, follows it, and could lead; of a leader, whether the
+    log has answered it lately: without that it answers `retry`."""
 
 
 class ServerStanding(Struct, kw_only=True):

@@ -26,7 +26,10 @@ _log: Final = logging.getLogger(__name__)
 
 
 def run(
-    main: Callable[[asyncio.Event], Awaitable[None]], *, stop_timeout_s: float = STOP_TIMEOUT_S
+    main: Callable[[asyncio.Event], Awaitable[None]],
+    *,
+    stop_timeout_s: float = STOP_TIMEOUT_S,
+    explained: tuple[type[Exception], ...] = (),
 ) -> int:
     """Run a process until its main function returns.
 
@@ -36,6 +39,7 @@ def run(
     Args:
         main: What the process does; it returns soon after the event is set.
         stop_timeout_s: How long it may take then before it is canceled.
+        explained: What may end main and says all there is to say; recorded without a traceback.
 
     Returns:
         The exit status: 0 when main returned, 1 when it failed, 2 when the process may not start.
@@ -46,6 +50,9 @@ def run(
         return EXIT_REFUSED
     try:
         asyncio.run(_supervise(main, stop_timeout_s))
+    except explained as error:
+        _log.critical("the process ends: %s", error)
+        return EXIT_FAILED
     except Exception:  # noqa: BLE001  (the one place: record and end)
         _log.critical("the process ends because of an error", exc_info=True)
         return EXIT_FAILED

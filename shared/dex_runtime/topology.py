@@ -120,14 +120,16 @@ SHARED: Final = (
 """What all markets share."""
 
 
-async def make_shared(client: Client, *, replicas: int) -> None:
+async def make_shared(client: Client, *, replicas: int) -> int:
     """Make the buckets and the store that all markets share, unless they exist.
+
+    Returns:
+        How many copies are kept of them: replicas, or what was chosen when they were made.
 
     Raises:
         TopologyUnavailable, TopologyDiffers: see there.
     """
-    for stream in SHARED:
-        await make(client, stream, replicas=replicas)
+    return max([await make(client, stream, replicas=replicas) for stream in SHARED])
 
 
 async def make_log(client: Client, market: str, *, replicas: int) -> None:
@@ -139,8 +141,11 @@ async def make_log(client: Client, market: str, *, replicas: int) -> None:
     await make(client, log_of(market), replicas=replicas)
 
 
-async def make(client: Client, stream: Stream, *, replicas: int) -> None:
+async def make(client: Client, stream: Stream, *, replicas: int) -> int:
     """Make a stream, unless it exists in the same shape.
+
+    Returns:
+        How many copies are kept of it.
 
     Raises:
         TopologyUnavailable: no answer, no leader, or not enough nodes for its replicas.
@@ -156,7 +161,7 @@ async def make(client: Client, stream: Stream, *, replicas: int) -> None:
     except (TimeoutError, nats.errors.Error) as error:
         raise TopologyUnavailable(f"stream {stream.name}: no answer ({error!r})") from error
     else:
-        return
+        return replicas
     try:
         found = (await manager.stream_info(stream.name)).config
     except (TimeoutError, nats.errors.Error) as error:
@@ -164,6 +169,7 @@ async def make(client: Client, stream: Stream, *, replicas: int) -> None:
     differences = _differences(wanted, found)
     if differences:
         raise TopologyDiffers(stream.name, differences)
+    return found.num_replicas or 1
 
 
 def configuration(stream: Stream, *, replicas: int) -> api.StreamConfig:

@@ -3,8 +3,9 @@
 Servers are asked at once but answer at slightly different times, so under load their sequences
 differ and only digests at the same sequence can be compared.
 
-A *problem* is what may not be: no leader or two, a replica that has stopped, books that differ. A
-*remark* is what passes by itself: a replica that is being built, or is behind.
+A *problem* is what may not be: no leader or two, a leader that its log does not answer, a replica
+that has stopped, books that differ. A *remark* is what passes by itself: a replica that is being
+built, or is behind.
 
 Pure. Knows nothing of how servers are asked, nor of how this is shown.
 """
@@ -200,6 +201,11 @@ def _problems(
         for held in replicas
         if held.standing.role == "stopped"
     ]
+    problems += [
+        f"{view.market}: {held.server} leads and cannot reach the log"
+        for held in replicas
+        if held.standing.role == "leader" and not held.standing.is_current
+    ]
     for sequence, there in differing.items():
         books = ", ".join(f"{held.standing.digest} on {held.server}" for held in there)
         problems.append(f"{view.market}: the books differ at sequence {sequence}: {books}")
@@ -209,8 +215,9 @@ def _problems(
 def _remarks(held: _Held, view: MarketView) -> list[str]:
     if held.standing.role == "stopped":
         return []
+    is_current = held.standing.is_current or held.standing.role == "leader"
     about = f"{view.market}: {held.server}"
-    remarks = [] if held.standing.is_current else [f"{about} is not current"]
+    remarks = [] if is_current else [f"{about} is not current"]
     lag = _lag(held.standing, view)
     if lag > LAG_MAX:
         remarks.append(f"{about} is {lag} commits behind")

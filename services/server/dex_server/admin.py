@@ -26,6 +26,10 @@ OPENING_S: Final = 5.0
 HANDED_ON_S: Final = 2.0
 """How long a leader may take to answer what was handed on to it: one append."""
 
+LEADERLESS_S: Final = 1.0
+"""How long an operator's request waits for a leader: a hand-over takes some ms, a takeover a tenth
+of a second, and a server that has just opened the market knows some ms later who leads it."""
+
 LOOK_S: Final = 0.02
 """Between two looks whether somebody leads."""
 
@@ -97,12 +101,27 @@ class Admin:
         if driver is None:
             answer = refused(Reason.unknown_market, f"there is no market {market[:80]!r}")
             await incoming.reply_to.send(encode(answer))
-        elif driver.replica.role == "leader":
-            driver.administer(wish)
         else:
-            payload = await self._handed_on(driver, wish.what, incoming.payload)
+            payload = await self._decided(driver, wish, incoming.payload)
             if payload is not None:
                 await incoming.reply_to.send(payload)
+
+    async def _decided(self, driver: Driver, wish: Administered, payload: bytes) -> bytes | None:
+        """Have the leader decide, as soon as there is one.
+
+        Returns:
+            The answer; None when it is on its way, or nobody knows what became of the request.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LEADERLESS_S
+        while True:
+            if driver.replica.role == "leader":
+                driver.administer(wish)
+                return None
+            answer = await self._handed_on(driver, wish.what, payload)
+            if answer is None or not _is_retry(answer) or loop.time() >= deadline:
+                return answer
+            await asyncio.sleep(LOOK_S)
 
     async def _handed_on(self, driver: Driver, what: What, payload: bytes) -> bytes | None:
         """Hand a request on to the leader.
@@ -154,6 +173,13 @@ class Admin:
                 return AdminReply(sequence)
             await asyncio.sleep(LOOK_S)
         return AdminReply(driver.replica.stored)
+
+
+def _is_retry(payload: bytes) -> bool:
+    try:
+        return decode_reply(payload, Receipt).status == "retry"
+    except UNREADABLE:
+        return False
 
 
 def _sequence_in(payload: bytes) -> int | None:

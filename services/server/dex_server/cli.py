@@ -17,9 +17,9 @@ from dex_runtime.service import run, set_up_logging
 from dex_runtime.serving import Responder
 from dex_server import server
 from dex_server.config import Config
-from dex_server.connections import Connections
+from dex_server.connections import ConnectionLost, Connections
 from dex_server.driver import Broadcasts
-from dex_server.electing import Electing
+from dex_server.electing import Electing, ServerDisplaced
 from dex_server.jetstream import log as jetstream_log
 from dex_server.jetstream.leases import JetStreamLeases
 from dex_server.jetstream.log import JetStreamLog
@@ -94,7 +94,12 @@ def main(
         settings=Settings(window=window, snapshot_commits=snapshot_commits, trims_log=trim_logs),
     )
     set_up_logging()
-    sys.exit(run(lambda stop: connect_and_serve(config, stop)))
+    sys.exit(
+        run(
+            lambda stop: connect_and_serve(config, stop),
+            explained=(ConnectionLost, ServerDisplaced),
+        )
+    )
 
 
 async def connect_and_serve(config: Config, stop: asyncio.Event) -> None:
@@ -112,8 +117,9 @@ async def connect_and_serve(config: Config, stop: asyncio.Event) -> None:
         queries = await connections.open("queries")
         if log is None or orders is None or queries is None:
             return
-        if await connections.make_shared(log):
-            ports = await _ports(config, log, orders, queries)
+        replicas = await connections.make_shared(log)
+        if replicas is not None:
+            ports = await _ports(replicas, log, orders, queries)
             incarnation = secrets.token_hex(8)
             electing = Electing(Elections(config.name, incarnation), ports.leases, ports.requester)
             watcher.target = electing
@@ -137,7 +143,7 @@ class _LateWatcher:
 
 
 async def _ports(
-    config: Config,
+    replicas: int,
     log: Connection,
     orders: Connection,
     queries: Connection,
@@ -146,7 +152,7 @@ async def _ports(
 
     async def log_of(market: str) -> Log:
         try:
-            await topology.make_log(log, market, replicas=config.replicas)
+            await topology.make_log(log, market, replicas=replicas)
         except (topology.TopologyUnavailable, topology.TopologyDiffers) as error:
             raise LogUnavailable(str(error)) from error
         return JetStreamLog(requester, market)

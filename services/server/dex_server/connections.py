@@ -76,14 +76,24 @@ class Connections:
             self._clients.append(client)
         return client
 
-    async def make_shared(self, client: Connection) -> bool:
-        """Make what all markets share, as soon as JetStream can; False when told to stop."""
+    async def make_shared(self, client: Connection) -> int | None:
+        """Make what all markets share, as soon as JetStream can; None when told to stop.
 
-        async def make() -> bool:
-            await topology.make_shared(client, replicas=self._config.replicas)
-            return True
-
-        return await self._until_there(make) is True and not self._stop.is_set()
+        Returns:
+            How many copies are kept of it, and so of each log: all servers make them alike.
+        """
+        wanted = self._config.replicas
+        made = await self._until_there(lambda: topology.make_shared(client, replicas=wanted))
+        if made is None or self._stop.is_set():
+            return None
+        if made != wanted:
+            _log.warning(
+                "this exchange keeps %s copies of each log, expected %s as by --replicas:"
+                " new logs get %s too",
+                *(made, wanted, made),
+                extra=self._about,
+            )
+        return made
 
     async def close(self) -> None:
         """Close them all.

@@ -14,7 +14,7 @@ from dex_runtime.discovery import Endpoint
 from dex_runtime.serving import Incoming
 from dex_server.admin import Admin
 from dex_server.config import Config
-from dex_server.electing import Electing
+from dex_server.electing import Electing, ServerDisplaced
 from dex_server.markets import Markets, Ports
 from dex_server.queries import Queries
 
@@ -33,6 +33,16 @@ async def serve(
     Raises:
         ServerDisplaced: another process runs under this server's name.
     """
+    try:
+        await _serve(config, incarnation, ports, electing, stop)
+    except* ServerDisplaced as group:
+        # The only thing that can end the tasks and is no bug.
+        raise ServerDisplaced(str(group.exceptions[0])) from None
+
+
+async def _serve(
+    config: Config, incarnation: str, ports: Ports, electing: Electing, stop: asyncio.Event
+) -> None:
     about = {"server": config.name}
     async with asyncio.TaskGroup() as tasks:
         markets = Markets(config, ports, electing, tasks)

@@ -223,9 +223,10 @@ def test_nobody_is_a_problem() -> None:
 
 
 def test_what_was_passed_over_is_remarked_first() -> None:
-    view = compare([a_server(1, held(role="leader", is_current=False))], ["passed over somebody"])
+    servers = [a_server(1, held(role="leader")), a_server(2, held(is_current=False))]
+    view = compare(servers, ["passed over somebody"])
 
-    assert view.remarks == ["passed over somebody", "BTC-USD: server-1 is not current"]
+    assert view.remarks == ["passed over somebody", "BTC-USD: server-2 is not current"]
     assert view.is_well
 
 
@@ -327,3 +328,12 @@ def test_answer_that_cannot_be_is_a_sentence(standing: ServerStanding, expected:
     assert isinstance(sentence, str)
     assert f"tells what cannot be: {expected}" in sentence
     assert sentence.isprintable()
+
+
+def test_leader_that_its_log_does_not_answer_is_a_problem() -> None:
+    """It answers every order with `retry`, however well it knows the book."""
+    view = compare([a_server(1, held(role="leader", is_current=False)), a_server(2, held())])
+
+    assert view.problems == ["BTC-USD: server-1 leads and cannot reach the log"]
+    assert view.remarks == []
+    assert view.markets[0].marks == ["current"]

@@ -77,7 +77,7 @@ def test_server_does_not_join_when_no_node_runs(
     result = CliRunner().invoke(main, ["add-server"])
 
     assert result.exit_code == 1
-    assert "no NATS node runs: start the exchange with `just up`" in result.stderr
+    assert "not running: nats-1, nats-2, nats-3; start the exchange with" in result.stderr
     assert state.load(tmp_path / state.DIRECTORY) == before
 
 

@@ -62,6 +62,7 @@ class Leadership:
         stored: The newest commit known to stand in the log.
         stored_digest: The book's digest after that commit.
         proven_at: When the log last showed that nobody else leads (monotonic, µs).
+        has_log: Whether it was so lately, when that was asked for last.
     """
 
     def __init__(self, market: Market, *, questions: Questions, window: int, now: Instant) -> None:
@@ -71,6 +72,7 @@ class Leadership:
         self.stored = market.sequence
         self.stored_digest = market.digest
         self.proven_at = now.monotonic
+        self.has_log = True
         self._questions = questions
         self._queue: deque[Waiting] = deque()
         self._queue_commands = 0
@@ -196,7 +198,8 @@ class Leadership:
 
     def proceed(self, now: Instant) -> list[Effect]:
         """Execute and append as much as the window has room for, and answer what can be."""
-        if self.is_out_of_reach(now):
+        self.has_log = not self.is_out_of_reach(now)
+        if not self.has_log:
             return self.flush(RetryReason.unavailable) + self._questions.send_back()
         effects: list[Effect] = []
         while len(self._pending) < self.window:

@@ -196,7 +196,7 @@ class Replica:
             digest=digest,
             leader="" if market is None else market.leader,
             lag=0 if self._following is None else self._following.lag,
-            is_current=self.is_current,
+            is_current=self.is_current and (self._leadership is None or self._leadership.has_log),
         )
 
     # --- The decision function ------------------------------------------------------------------
