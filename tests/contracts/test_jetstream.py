@@ -324,3 +324,15 @@ async def test_news_are_the_markets_that_exist_and_then_new_ones(
     await directory.open(f"{market}-2", b"two")
 
     assert await directory.news() == [(f"{market}-2", b"two")]
+
+
+async def test_copies_are_as_many_as_were_chosen_when_a_stream_was_made(
+    cluster: Nodes, market: str
+) -> None:
+    async with connected(cluster) as client:
+        stream = topology.log_of(market)
+
+        await make(client, stream, replicas=3)
+        # Whoever asks for fewer learns how many there are, and changes nothing.
+        assert await topology.make(client, stream, replicas=1) == 3
+        assert await topology.make(client, stream, replicas=3) == 3
