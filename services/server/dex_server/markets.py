@@ -83,6 +83,7 @@ class Markets:
         self._ports = ports
         self._observer = observer
         self._tasks = tasks
+        self._is_stopping = False
         self._adding = asyncio.Lock()
         # One look into the directory at a time, and when the newest ones began.
         self._looking = asyncio.Lock()
@@ -98,12 +99,16 @@ class Markets:
         """Hold a market, which stands in the directory, from now on.
 
         Raises:
-            LogUnavailable: its log cannot be made, or is not what it should be.
+            LogUnavailable: its log cannot be made, or is not what it should be; or the server
+                stops.
         """
         async with self._adding:
             driver = self.drivers.get(market)
             if driver is None:
                 driver = await self._make_driver(market, specification)
+                if self._is_stopping:
+                    # Nobody would stop what began now.
+                    raise LogUnavailable("the server stops")
                 self.drivers[market] = driver
                 self._driving.add(self._tasks.create_task(driver.run()))
             return driver
@@ -121,8 +126,10 @@ class Markets:
         return self.drivers.get(market)
 
     async def watch(self) -> None:
-        """Hold every market that the directory has or gets; without end."""
-        while True:
+        """Hold every market that the directory has or gets, until the server stops."""
+        # NB: being canceled alone does not always end it: `asyncio.wait_for` of Python 3.11, by
+        # which nats-py waits (2.16.0), loses it when it comes together with the answer.
+        while not self._is_stopping:
             try:
                 await self._look()
             except LogUnavailable as unavailable:
@@ -192,6 +199,7 @@ class Markets:
 
     async def stop(self) -> None:
         """Have every market finish what it has in hand, and end all tasks."""
+        self._is_stopping = True
         for driver in self.drivers.values():
             driver.stop()
         if self._driving:
