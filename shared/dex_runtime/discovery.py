@@ -22,22 +22,25 @@ Knows nothing of what is asked nor told. No error of nats-py leaves this module.
 import asyncio
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import msgspec
 import nats.errors
 from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.micro.request import Request
-from nats.micro.service import EndpointStats, Service, ServiceConfig
+from nats.micro.service import EndpointStats, ServiceConfig
+from nats.micro.service import Service as MicroService
 
 from dex_runtime.messaging import NoResponder
-from dex_runtime.serving import FORBIDDEN_REPLIES, Incoming, ReplyAddress, Responder
-
-STOP_TIMEOUT_S: Final = 0.5
-"""How long the end may take: it waits for nobody but the task that writes."""
+from dex_runtime.serving import (
+    FORBIDDEN_REPLIES,
+    Incoming,
+    ReplyAddress,
+    Responder,
+    Service,
+)
 
 OnMessage: TypeAlias = Callable[[Msg], Awaitable[None]]
 
@@ -58,24 +61,14 @@ class Endpoint(Struct, frozen=True):
 class Registration:
     """A service that can be found, until `stop`."""
 
-    def __init__(self, subscriptions: list[Subscription]) -> None:
+    def __init__(self, services: list[Service]) -> None:
         """Use `register`."""
-        self._subscriptions = subscriptions
+        self._services = services
 
     async def stop(self) -> None:
-        """Take in no more requests, and be found no more."""
-        subscriptions, self._subscriptions = self._subscriptions, []
-        await asyncio.gather(*map(_end, subscriptions))
-
-
-async def _end(subscription: Subscription) -> None:
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            # From its first step on nothing is taken in here; what follows tells the node.
-            await subscription.unsubscribe()
-    except (nats.errors.Error, OSError, TimeoutError):
-        # The connection is closed or stuck, and the subscription ends with it.
-        return
+        """Be found no more, and take in no more requests; see `serving.Service`."""
+        services, self._services = self._services, []
+        await asyncio.gather(*(service.stop() for service in services))
 
 
 async def register(
@@ -117,11 +110,11 @@ async def register(
     # this block may wait: the recorder never does.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        service = Service(cast("Client", recorder), config)
+        service = MicroService(cast("Client", recorder), config)
         await service.start()
     questions = [(subject, _guarded(answer)) for subject, answer in recorder.take()]
     responder = Responder(client)
-    subscriptions: list[Subscription] = []
+    services: list[Service] = []
     try:
         for endpoint in endpoints:
             await service.add_endpoint(
@@ -133,16 +126,16 @@ async def register(
             )
             ((subject, count),) = recorder.take()
             on_message = _handing_over(endpoint, count, responder)
-            subscriptions.append(
-                await client.subscribe(subject, queue=endpoint.queue, cb=on_message)
-            )
+            subscription = await client.subscribe(subject, queue=endpoint.queue, cb=on_message)
+            services.append(Service(responder, client, subscription))
         # Last, so that whoever finds it is served.
         for subject, answer in questions:
-            subscriptions.append(await client.subscribe(subject, cb=answer))
+            subscription = await client.subscribe(subject, cb=answer)
+            services.append(Service(responder, client, subscription))
     except nats.errors.Error as error:
-        await Registration(subscriptions).stop()
+        await Registration(services).stop()
         raise NoResponder(f"the connection takes no subscription: {error}") from error
-    return Registration(subscriptions)
+    return Registration(services)
 
 
 class _Recorder:

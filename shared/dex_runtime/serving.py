@@ -41,6 +41,9 @@ class Responder:
             subject: What to serve.
             queue: The group of servers that share the requests; one of them gets each.
             on_request: Called for each, in order of arrival; must not block and must not raise.
+
+        Raises:
+            NoResponder: the connection is closed.
         """
 
         async def on_message(message: Msg) -> None:
@@ -48,7 +51,10 @@ class Responder:
 
         # NB: the library drops messages silently past its limits (512k messages, 128 MB); what is
         # taken here goes on at once to queues that are bounded by far less.
-        subscription = await self._client.subscribe(subject, queue=queue, cb=on_message)
+        try:
+            subscription = await self._client.subscribe(subject, queue=queue, cb=on_message)
+        except nats.errors.Error as error:
+            raise NoResponder(f"the connection takes no subscription: {error}") from error
         return Service(self, self._client, subscription)
 
     async def settle(self) -> None:

@@ -313,11 +313,26 @@ class LeaseContract:
     ) -> None:
         leases = await world.open()
         await world.write(LEADERS_BUCKET, market, b'{"server":"s1","since":1}')
-        await world.write(
-            SERVERS_BUCKET, f"{market}-s1", b'{"server":"s1","incarnation":"i","load":0.5}'
-        )
+        name = f"{market}-s1"
+        written = f'{{"server":"{name}","incarnation":"i","load":0.5}}'
+        await world.write(SERVERS_BUCKET, name, written.encode())
 
         (server,), (leader,) = await news_of(leases, market)
 
         assert leader.record == LeaderRecord(server="s1")
-        assert server.record == structs.replace(living("s1"), incarnation="i")
+        assert server.record == structs.replace(living(name), incarnation="i")
+
+    @pytest.mark.parametrize("name", ["a b", "a.b", "", "x" * 33])
+    async def test_record_of_no_possible_server_is_none(
+        self, world: LeaseWorld, market: str, name: str
+    ) -> None:
+        """Whoever wrote it there: it becomes a part of a subject, and must end no server."""
+        leases = await world.open()
+        named = f'{{"server":"{name or "*"}","incarnation":"i"}}'
+        await world.write(LEADERS_BUCKET, market, named.encode())
+        of_another = f'{{"server":"{name}","incarnation":"i"}}'
+        await world.write(SERVERS_BUCKET, f"{market}-s1", of_another.encode())
+
+        (server,), (leader,) = await news_of(leases, market)
+
+        assert (server.record, leader.record) == (None, None)

@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from dex_protocol.codec import UNREADABLE, encode, hash_of
+from dex_protocol.ids import is_peer
 from dex_protocol.subjects import LEADERS_BUCKET, SERVERS_BUCKET
 from dex_server.replication.ports import (
     Entry,
@@ -229,11 +230,11 @@ class MemoryLeases:
         self._seen_leaders = max([self._seen_leaders, *(revision for _, revision, _, _ in leaders)])
         return News(
             servers=[
-                ServerNews(key, revision, _record(payload, ServerRecord))
+                ServerNews(key, revision, _server_record(key, payload))
                 for key, revision, payload, _ in servers
             ],
             leaders=[
-                LeaderNews(key, revision, _record(payload, LeaderRecord), stored_at=stored_at)
+                LeaderNews(key, revision, _leader_record(payload), stored_at=stored_at)
                 for key, revision, payload, stored_at in leaders
             ],
         )
@@ -247,6 +248,17 @@ class MemoryLeases:
         if self._store.revision(LEADERS_BUCKET, market) != after:
             return None
         return self._store.write(LEADERS_BUCKET, market, encode(record))
+
+
+def _server_record(key: str, payload: bytes | None) -> ServerRecord | None:
+    record = _record(payload, ServerRecord)
+    return record if record is not None and record.server == key and is_peer(key) else None
+
+
+def _leader_record(payload: bytes | None) -> LeaderRecord | None:
+    record = _record(payload, LeaderRecord)
+    is_possible = record is not None and (not record.server or is_peer(record.server))
+    return record if is_possible else None
 
 
 def _record(payload: bytes | None, kind: type[T]) -> T | None:

@@ -48,19 +48,21 @@ async def led(place: Exchange, servers: Servers, market: str) -> str:
     None is being written: the newest is stored, and the next is some commits away.
     """
     await place.open(market)
-    leader = await servers.agree(market)
-    (follower,) = {"server-1", "server-2"} - {leader}
     await place.load(market, *LOAD, report=f"{market}.json").verified()
+    names = ("server-1", "server-2")
     async with connected(place.nodes) as client:
-        before = stored_by(servers, follower, market)
+        before = {name: stored_by(servers, name, market) for name in names}
 
         async def look() -> bool | None:
-            # A commit at a time. Until the leader knows that it is not alone, it writes them.
+            # A commit at a time. Until the leader knows that it is not alone, it writes them; and
+            # it may hand the market over yet, for balance.
             order = {"op": "submit", "side": "buy", "quantity": "1", "price": "1"}
             await asked(client, f"dex.orders.{market}.alice", order)
-            return True if stored_by(servers, follower, market) != before else None
+            leader = await servers.agree(market)
+            (follower,) = {*names} - {leader}
+            return True if stored_by(servers, follower, market) != before[follower] else None
 
-        await eventually(look, what=f"a snapshot of {market} by {follower}")
+        await eventually(look, what=f"a snapshot of {market} by its follower")
     return market
 
 

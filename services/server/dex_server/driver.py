@@ -67,6 +67,7 @@ from dex_server.replication.ports import (
     Entry,
     Log,
     LogUnavailable,
+    Position,
     SnapshotInvalid,
     SnapshotName,
     Snapshots,
@@ -139,6 +140,7 @@ class Driver:
         self._wake = asyncio.Event()
         self._service: Service | None = None
         self._listener: Listener | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup
         self._under_way: set[asyncio.Task[None]] = set()
         self.is_stopped = False
@@ -190,8 +192,11 @@ class Driver:
                     # After whatever else the loop has to do.
                     loop.call_soon(self._wake.set)
             timer.cancel()
-            await self._stop_serving()
             await self._stop_listening()
+            if self._ending is not None:
+                # What came in until the node knew is answered too.
+                await self._ending
+            await self._turn()
             self._cancel_tasks()
 
     async def _turn(self) -> None:
@@ -241,16 +246,12 @@ class Driver:
             case Look():
                 self._spawn(self._look(effect.sequence))
             case Serve():
-                self._service = await self._orders.serve(
-                    subjects.orders(self.replica.name, "*"),
-                    queue=subjects.LEADER_GROUP,
-                    on_request=self._on_request,
-                )
+                await self._start_serving()
             case Unserve():
                 service, self._service = self._service, None
                 if service is not None:
                     # What it still takes in is answered meanwhile.
-                    self._spawn(service.stop())
+                    self._ending = self._tasks.create_task(service.stop())
             case Listen():
                 await self._start_listening()
             case Unlisten():
@@ -266,12 +267,20 @@ class Driver:
             case TakeSnapshot():
                 # Before the next input changes the state: the fork happens here and now.
                 assert self.replica.market is not None
-                writing = snapshotting.fork_snapshot(self.replica.market)
-                self._spawn(self._take_snapshot(effect, writing))
+                try:
+                    writing = snapshotting.fork_snapshot(self.replica.market)
+                except snapshotting.WritingFailed as failed:
+                    self._not_written(effect.position, failed)
+                else:
+                    self._spawn(self._take_snapshot(effect, writing))
             case HashState():
                 assert self.replica.market is not None
-                hashing = snapshotting.fork_hash(self.replica.market)
-                self._spawn(self._hash_state(effect, hashing))
+                try:
+                    hashing = snapshotting.fork_hash(self.replica.market)
+                except snapshotting.WritingFailed as failed:
+                    self._not_written(effect.position, failed)
+                else:
+                    self._spawn(self._hash_state(effect, hashing))
             case SaveSnapshot():
                 self._spawn(self._save_snapshot(effect))
             case RemoveSnapshot():
@@ -337,8 +346,7 @@ class Driver:
         try:
             written = await writing.result()
         except snapshotting.WritingFailed as failed:
-            _log.warning("no snapshot was taken: %s", failed, extra=self._about)
-            self.give(SnapshotFailed())
+            self._not_written(effect.position, failed)
             return
         name = snapshotting.name_of(self.replica.name, effect.position, effect.digest, written)
         self.give(SnapshotTaken(name, written.data))
@@ -347,10 +355,17 @@ class Driver:
         try:
             state = await hashing.result()
         except snapshotting.WritingFailed as failed:
-            _log.warning("the state was not hashed: %s", failed, extra=self._about)
-            self.give(SnapshotFailed())
+            self._not_written(effect.position, failed)
             return
         self.give(StateHashed(effect.position, state))
+
+    def _not_written(self, position: Position, failed: snapshotting.WritingFailed) -> None:
+        _log.warning(
+            "the state after commit %s was not written: %s",
+            *(position.sequence, failed),
+            extra=self._about,
+        )
+        self.give(SnapshotFailed(position))
 
     async def _save_snapshot(self, effect: SaveSnapshot) -> None:
         await self._answered(lambda: self._snapshots.save(effect.name, effect.data))
@@ -385,10 +400,16 @@ class Driver:
         for task in self._under_way:
             task.cancel()
 
-    async def _stop_serving(self) -> None:
-        service, self._service = self._service, None
-        if service is not None:
-            await service.stop()
+    async def _start_serving(self) -> None:
+        try:
+            self._service = await self._orders.serve(
+                subjects.orders(self.replica.name, "*"),
+                queue=subjects.LEADER_GROUP,
+                on_request=self._on_request,
+            )
+        except NoResponder:
+            # The connection is closed for good, and the server ends.
+            return
 
     async def _start_listening(self) -> None:
         try:

@@ -27,6 +27,9 @@ STOPPING_S: Final = 1.5
 """How long a server finishes what it has in hand when told to stop: an append takes some ms, or
 NATS is gone and will not answer at all."""
 
+ANSWERING_S: Final = 0.3
+"""How long answers that are being read or sent may take when the markets have ended."""
+
 WATCH_INTERVAL_S: Final = 0.5
 """Between two looks for new markets: one is opened a few times a year, by an operator who waits."""
 
@@ -94,6 +97,7 @@ class Markets:
         self._waited_for: set[str] = set()
         self._driving: set[asyncio.Task[None]] = set()
         self._beside: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
 
     async def add(self, market: str, specification: bytes) -> Driver:
         """Hold a market, which stands in the directory, from now on.
@@ -121,12 +125,16 @@ class Markets:
         """
         if market not in self.drivers:
             await self._look()
-        if market in self._unheld:
+        driver = self.drivers.get(market)
+        if driver is None and market in self._unheld:
             raise LogUnavailable(f"the log of {market} is out of reach")
-        return self.drivers.get(market)
+        return driver
 
-    async def watch(self) -> None:
+    def watch(self) -> None:
         """Hold every market that the directory has or gets, until the server stops."""
+        self._watching = self._tasks.create_task(self._watch())
+
+    async def _watch(self) -> None:
         # NB: being canceled alone does not always end it: `asyncio.wait_for` of Python 3.11, by
         # which nats-py waits (2.16.0), loses it when it comes together with the answer.
         while not self._is_stopping:
@@ -207,8 +215,12 @@ class Markets:
             for task in unfinished:
                 _log.warning("stopping with a commit under way that nobody confirms")
                 task.cancel()
-        for task in self._beside:
-            task.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._beside:
+            _, unfinished = await asyncio.wait(self._beside, timeout=ANSWERING_S)
+            for task in unfinished:
+                task.cancel()
 
     async def _make_driver(self, market: str, specification: bytes) -> Driver:
         replica = Replica(

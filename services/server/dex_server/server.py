@@ -10,15 +10,15 @@ from typing import Final
 
 from dex_protocol import subjects
 from dex_protocol.standing import ENDPOINT, SERVICE, ServerStanding
-from dex_runtime.discovery import Endpoint
-from dex_runtime.serving import Incoming
+from dex_runtime.discovery import Endpoint, Registration
+from dex_runtime.serving import Incoming, Service
 from dex_server.admin import Admin
 from dex_server.config import Config
 from dex_server.electing import Electing, ServerDisplaced
 from dex_server.markets import Markets, Ports
 from dex_server.queries import Queries
 
-LEAVING_S: Final = 2.0
+LEAVING_S: Final = 1.5
 """How long a server hands its markets over, one after another at some ms each, when it is told to
 stop; without NATS nothing can be handed over, and others see that it is gone."""
 
@@ -47,8 +47,8 @@ async def _serve(
     async with asyncio.TaskGroup() as tasks:
         markets = Markets(config, ports, electing, tasks)
         # Who has a record is pinged, so pings are answered before there is one.
-        await _register(config, incarnation, ports, markets)
-        markets.spawn(markets.watch())
+        services = await _register(config, incarnation, ports, markets)
+        markets.watch()
         tasks.create_task(electing.run(markets))
         _log.info("serving", extra=about)
         await stop.wait()
@@ -59,10 +59,14 @@ async def _serve(
         except TimeoutError:
             _log.warning("not everything could be handed over", extra=about)
         electing.stop()
+        # Others answer from now on; what has come in is answered here.
+        await asyncio.gather(*(service.stop() for service in services))
         await markets.stop()
 
 
-async def _register(config: Config, incarnation: str, ports: Ports, markets: Markets) -> None:
+async def _register(
+    config: Config, incarnation: str, ports: Ports, markets: Markets
+) -> list[Service | Registration]:
     admin = Admin(markets, ports.requester)
 
     def on_ping(incoming: Incoming) -> None:
@@ -78,11 +82,11 @@ async def _register(config: Config, incarnation: str, ports: Ports, markets: Mar
             markets=[driver.replica.standing for driver in drivers],
         )
 
-    await ports.vitals.serve(subjects.alive(config.name), queue="alive", on_request=on_ping)
-    await ports.queries.serve(
+    alive = await ports.vitals.serve(subjects.alive(config.name), queue="alive", on_request=on_ping)
+    handed_on = await ports.queries.serve(
         subjects.lead(config.name, "*", "*"), queue="lead", on_request=admin.on_handed_on
     )
-    await ports.register(
+    registration = await ports.register(
         name=SERVICE,
         version=version("dex"),
         description="Holds markets, matches orders where it leads, and answers queries.",
@@ -100,3 +104,4 @@ async def _register(config: Config, incarnation: str, ports: Ports, markets: Mar
     )
     await ports.vitals.settle()
     await ports.queries.settle()
+    return [alive, handed_on, registration]

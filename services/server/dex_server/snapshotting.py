@@ -64,6 +64,9 @@ def fork_snapshot(market: Market) -> "Writing[Written]":
     """Begin to write a market's state as it is now.
 
     Ordering: the state may change as soon as this returns.
+
+    Raises:
+        WritingFailed: not even begun.
     """
 
     def send() -> bytes:
@@ -80,13 +83,22 @@ def fork_hash(market: Market) -> "Writing[str]":
     """Begin to hash a market's state as it is now: `Written.state`, without the packing.
 
     Ordering: the state may change as soon as this returns.
+
+    Raises:
+        WritingFailed: not even begun.
     """
     return _fork(lambda: hash_of(market.snapshot()).encode(), bytes.decode)
 
 
 def _fork(send: Callable[[], bytes], receive: Callable[[bytes], T]) -> "Writing[T]":
     reading_end, writing_end = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        # No memory for a second one of so large a process, or too many processes.
+        os.close(reading_end)
+        os.close(writing_end)
+        raise WritingFailed(f"no child could be made: {error}") from error
     if pid == 0:
         _send_and_exit(send, writing_end)
     os.close(writing_end)

@@ -5,6 +5,7 @@ from dex_protocol.codec import encode
 from dex_protocol.events import LeaderChanged, MarketOpened
 from dex_server.replication.effects import (
     Append,
+    AppendConfirmed,
     AppendUndecided,
     FindEnd,
     ListSnapshots,
@@ -177,6 +178,7 @@ def test_what_is_heard_while_a_candidate_is_applied_when_it_lost(leader: Harness
 
 
 def test_two_candidates_for_an_empty_market_open_it_once() -> None:
+    """The one that was outrun stands back: somebody began a term, so both cannot be named."""
     one = Harness()
     two = beside(one)
     for server in (one, two):
@@ -186,16 +188,18 @@ def test_two_candidates_for_an_empty_market_open_it_once() -> None:
     two.run()
     one.run()
 
-    first, second = one.commits()
+    (first,) = one.commits()
     assert [type(event) for event in first.events] == [MarketOpened, LeaderChanged]
     assert first.events[1].server == "server-2"  # type: ignore[union-attr]
-    assert second.events == [LeaderChanged(server="server-1", term=2, protocol=1, rules=1)]
+    assert two.replica.role == "leader"
+    assert one.replica.role == "follower"
+    assert not one.is_serving
+
+    one.nominate()
+    one.run()
+
     assert one.replica.role == "leader"
-    two.hear()
-    two.send(buy("1 @ 100", 1))
-    two.run()
-    assert two.replica.role == "follower"
-    assert two.replica.stored == 2
+    assert terms(one.log) == [(1, "server-2"), (2, "server-1")]
     one.check()
 
 
@@ -291,3 +295,43 @@ def test_named_before_it_has_a_state_it_leads_when_it_has(leader: Harness) -> No
     server.nominate()
 
     assert leading(server).replica.market is not None
+
+
+def test_confirmation_of_an_earlier_candidacys_entry_begins_no_term() -> None:
+    """Both are to stand at 1, and say so at another time: the state must be of what stands."""
+    server = Harness()
+    server.start()
+    server.run(hold=(Append,))
+    first = server.take(Append)
+    server.dismiss()
+    server.wall += 1_000
+    server.nominate()
+    server.run(hold=(Append,))
+    assert server.take(Append).payload != first.payload
+    server.log.append(first.payload, after=first.after)
+    server.give(AppendConfirmed(1))
+    server.run()
+
+    assert server.replica.role == "follower"
+    assert terms(server.log) == [(1, "server-1")]
+    server.nominate()
+    server.run()
+    assert server.replica.role == "leader"
+    server.check()
+
+
+def test_candidate_whose_entry_is_never_settled_gives_up_after_15_s(leader: Harness) -> None:
+    """Somebody else is to try; and perhaps the log has lost what the entry is to stand behind."""
+    server = following(beside(leader))
+    server.nominate()
+    server.run(hold=(Append,))
+    waiting = server.send(buy("1 @ 100", 1))
+
+    server.pass_time(ms=14_999)
+    assert server.could_lead
+
+    server.pass_time(ms=1)
+
+    assert server.replica.role == "follower"
+    assert not server.is_serving
+    assert server.answer(waiting) is not None

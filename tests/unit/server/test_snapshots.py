@@ -14,6 +14,7 @@ from dex_server.replication.effects import (
     SaveSnapshot,
     SnapshotFailed,
     TakeSnapshot,
+    Tick,
 )
 from tests.builders import a_market, buy, sell
 from tests.unit.server.harness import Harness, a_leader, beside, leading
@@ -85,7 +86,8 @@ def test_snapshot_that_could_not_be_written_is_tried_again_later() -> None:
     leader.send(buy("1 @ 100", 1))
     leader.perform(leader.take(Append))
     leader.under_way.clear()
-    leader.give(SnapshotFailed())
+    (taking,) = leader.given(TakeSnapshot)
+    leader.give(SnapshotFailed(taking.position))
 
     leader.commit(2, 2)
     assert sequences(leader) == [4]
@@ -104,12 +106,12 @@ def test_two_are_kept_and_an_older_one_for_a_minute_more() -> None:
     assert sequences(leader) == [6, 4]
 
 
-def test_old_snapshots_go_although_there_is_never_a_quiet_moment() -> None:
-    """A tick is what comes when nothing else does."""
+def test_old_snapshots_go_while_there_is_never_a_quiet_moment() -> None:
     leader = a_writer(snapshot_commits=20)
     for number in range(1, 200):
         leader.wall += 1_000_000
         leader.monotonic += 1_000_000
+        leader.give(Tick())
         leader.commit(number)
 
     assert sequences(leader) == [200, 180, 160, 140, 120]

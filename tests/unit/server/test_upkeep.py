@@ -167,8 +167,8 @@ def test_hash_that_could_not_be_made_is_left_out() -> None:
     leader, follower = a_pair(snapshot_commits=3)
     leader.commit(1, 2)
     follower.hear()
-    follower.take(StateHashed)
-    follower.give(SnapshotFailed())
+    hashed_state = follower.take(StateHashed)
+    follower.give(SnapshotFailed(hashed_state.position))
     commit(leader, follower, 3, 3)
 
     assert hashed(follower) == [3, 6]

@@ -27,6 +27,7 @@ import msgspec
 from msgspec import Struct
 
 from dex_protocol.codec import UNREADABLE, encode
+from dex_protocol.ids import is_peer
 from dex_protocol.subjects import LEADERS_BUCKET, SERVERS_BUCKET, leases
 from dex_runtime.connection import Connection
 from dex_runtime.listening import Listener
@@ -76,14 +77,14 @@ class JetStreamLeases:
         self._leaders.remember(leaders)
         return News(
             servers=[
-                ServerNews(key, message.sequence, _record(_server_decoder, message))
+                ServerNews(key, message.sequence, _server_record(key, message))
                 for key, message in servers.changed
             ],
             leaders=[
                 LeaderNews(
                     key,
                     message.sequence,
-                    _record(_leader_decoder, message),
+                    _leader_record(message),
                     stored_at=message.stored_at,
                 )
                 for key, message in leaders.changed
@@ -196,6 +197,18 @@ class _Bucket:
 
     async def _ask(self, query: dict[str, Any]) -> StoredMessage | None:
         return await api.message(self._requester, self._stream, query, timeout_s=TIMEOUT_S)
+
+
+def _server_record(key: str, message: StoredMessage) -> ServerRecord | None:
+    # Somebody may have written what no server did.
+    record = _record(_server_decoder, message)
+    return record if record is not None and record.server == key and is_peer(key) else None
+
+
+def _leader_record(message: StoredMessage) -> LeaderRecord | None:
+    record = _record(_leader_decoder, message)
+    is_possible = record is not None and (not record.server or is_peer(record.server))
+    return record if is_possible else None
 
 
 def _record(decoder: msgspec.json.Decoder[T], message: StoredMessage) -> T | None:

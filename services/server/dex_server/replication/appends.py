@@ -25,7 +25,15 @@ class Deposed(Exception):
 
 
 class _UnderWay(Generic[T]):
-    __slots__ = ("after", "is_confirmed", "is_undecided", "payload", "rests", "since")
+    __slots__ = (
+        "after",
+        "is_confirmed",
+        "is_looked_for",
+        "is_undecided",
+        "payload",
+        "rests",
+        "since",
+    )
 
     def __init__(self, payload: bytes, after: Position, rests: T, *, since: int) -> None:
         self.payload = payload
@@ -34,6 +42,7 @@ class _UnderWay(Generic[T]):
         self.since = since
         self.is_confirmed = False
         self.is_undecided = False
+        self.is_looked_for = False
 
     @property
     def sequence(self) -> int:
@@ -83,9 +92,13 @@ class Appends(Generic[T]):
     def look(self) -> list[Effect]:
         """Look what stands in the oldest one's place, if nobody knows what became of it."""
         # A later one waits its turn: nothing can stand there before this one does.
-        if self._under_way and self._under_way[0].is_undecided:
-            return [Look(self._under_way[0].sequence)]
-        return []
+        if not self._under_way or not self._under_way[0].is_undecided:
+            return []
+        oldest = self._under_way[0]
+        if oldest.is_looked_for:
+            return []
+        oldest.is_looked_for = True
+        return [Look(oldest.sequence)]
 
     def stands(self, sequence: int, entry: Entry | None) -> tuple[list[T], list[Effect]]:
         """Settle the oldest by what stands in its place.
@@ -99,6 +112,7 @@ class Appends(Generic[T]):
         if not self._under_way or self._under_way[0].sequence != sequence:
             return [], []
         oldest = self._under_way[0]
+        oldest.is_looked_for = False
         if entry is None:
             oldest.is_undecided = False
             return [], [Append(oldest.payload, oldest.after, again=True)]

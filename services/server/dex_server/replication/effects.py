@@ -155,6 +155,8 @@ class SnapshotTaken(Struct):
 class SnapshotFailed(Struct):
     """The state could not be written; answers `TakeSnapshot` and `HashState`."""
 
+    position: Position
+
 
 class SnapshotSaved(Struct):
     """A snapshot is stored; answers `SaveSnapshot`."""

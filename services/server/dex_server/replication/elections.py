@@ -341,8 +341,9 @@ class Elections:
             if not held.is_dismissed:
                 # The log says that somebody else leads; who, is not read yet.
                 held.deposed_at = now.monotonic
-            # Whatever it was told before, it is done with that.
-            held.nominated_at = None
+            # It is done with what it was told, but for a candidate that was outrun: it goes on.
+            if held.role != "candidate":
+                held.nominated_at = None
             held.is_dismissed = False
         held.role = given.role
         held.could_lead = given.could_lead

@@ -103,6 +103,7 @@ class Following:
         self._on_commit = on_commit
         self._is_paused = False
         self._is_asking = False
+        self._is_asking_again = False
         # What was known to stand when the log's end was asked for.
         self._known_when_asked = 0
         self._is_reading = False
@@ -123,8 +124,14 @@ class Following:
         """Ask where the log ends."""
         self.is_fresh = False
         if self._is_asking:
+            # What is under way may be answered as of before.
+            self._is_asking_again = True
             return []
+        return self._ask()
+
+    def _ask(self) -> list[Effect]:
         self._is_asking = True
+        self._is_asking_again = False
         self._known_when_asked = max(self.market.sequence, self.log_end, self._known)
         return [FindEnd()]
 
@@ -199,6 +206,8 @@ class Following:
             return []
         if first > self.market.sequence + 1:
             raise Overtaken(first)
+        if self._is_asking_again:
+            return self._ask() + self._advance([])
         self.is_fresh = True
         return self._advance([])
 

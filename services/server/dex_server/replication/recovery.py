@@ -90,8 +90,10 @@ class Recovery:
         self._restored = None
         if entry is None:
             # Trimmed, or lost: where the log ends tells.
+            market.dispose()
             return self.unusable(name, "the log has nothing there")
         if hash_of(entry.payload) != name.position.hash:
+            market.dispose()
             raise Contradicted(
                 f"the log has another commit {sequence} than the one that was stored there when"
                 " a snapshot was taken: it has lost commits"

@@ -75,9 +75,10 @@ PROBE_US: Final = 500_000
 """How often a leader that has nothing to append asks where the log ends: three times in the time
 after which it must have had a sign (leading.UNPROVEN_US_MAX)."""
 
-UNABLE_US: Final = 15_000_000
-"""A leader that had no sign from the log for so long cannot lead, though it can say so: somebody
-else is to try. NATS itself repairs what it can within 4 to 9 s; before, nobody could do better."""
+SILENT_US_MAX: Final = 15_000_000
+"""A leader that had no sign from the log for so long, or a candidate that waited for one, cannot
+lead, though it can say so: somebody else is to try. NATS itself repairs what it can within 4 to
+9 s; before, nobody could do better."""
 
 CLOCK_BARRED_US: Final = 10_000_000
 """How long a server whose clock was found wrong does not try to lead again, the first time; each
@@ -128,6 +129,9 @@ class Replica:
         self._leadership: Leadership | None = None
         self._candidacy: Candidacy | None = None
         self._is_nominated = False
+        # Since when (monotonic), and in which term it was outrun as a candidate since.
+        self._nominated_at = 0
+        self._outrun_in: int | None = None
         self._is_stopping = False
         # Requests that wait until this server leads; None when it does not serve.
         self._held: list[Request] | None = None
@@ -175,7 +179,9 @@ class Replica:
 
     def could_lead(self, now: Instant) -> bool:
         """Tell whether it could lead if it were nominated."""
-        if self._leadership is not None and self._leadership.silent_us(now) >= UNABLE_US:
+        if self._leadership is not None and self._leadership.silent_us(now) >= SILENT_US_MAX:
+            return False
+        if self._is_nominated and now.monotonic - self._nominated_at >= SILENT_US_MAX:
             return False
         return self.is_current and not self._is_stopping and now.monotonic >= self._barred_until
 
@@ -249,7 +255,7 @@ class Replica:
                 following = self._following
                 return [] if following is None else following.read(given.entries, now)
             case Nominated():
-                return self._nominated()
+                return self._nominated(now)
             case Dismissed():
                 return self._dismissed()
             case OnDuty():
@@ -258,7 +264,7 @@ class Replica:
                 self._upkeep.taken(given)
                 return []
             case SnapshotFailed():
-                self._upkeep.failed()
+                self._upkeep.failed(given.position)
                 return []
             case SnapshotSaved():
                 return self._upkeep.saved(given.name, now)
@@ -277,7 +283,7 @@ class Replica:
         if self._recovery is not None and self._recovery.is_done:
             effects += self._begin_to_follow(self._recovery)
         if self._following is not None and self.role == "follower" and self._is_nominated:
-            effects += self._stand(self._following, now)
+            effects += self._seek_term(self._following, now)
         effects += self._upkeep.log_reaches(self.stored)
         market = self.market
         # Of a market that is not open yet there is nothing to tell.
@@ -402,19 +408,28 @@ class Replica:
             effects += [Waiting(each).sent_back(RetryReason.late) for each in late]
         if self._following is not None:
             effects += self._following.tick(now)
+        if self.role == "candidate" and now.monotonic - self._nominated_at >= SILENT_US_MAX:
+            # Perhaps the log has lost what its entry is to stand behind: a follower finds out.
+            effects += self._dismissed()
         return effects
 
     # --- Becoming leader ------------------------------------------------------------------------
 
-    def _nominated(self) -> list[Effect]:
+    def _nominated(self, now: Instant) -> list[Effect]:
         if self._is_nominated or self._is_stopping or self.role != "follower":
             return []
         self._is_nominated = True
+        self._nominated_at = now.monotonic
+        self._outrun_in = None
         # The log's end, as it is from now on.
         return [] if self._following is None else self._following.refresh()
 
-    def _stand(self, following: Following, now: Instant) -> list[Effect]:
+    def _seek_term(self, following: Following, now: Instant) -> list[Effect]:
         """Go on towards leading, as far as it is possible now."""
+        if self._outrun_in is not None and following.market.term > self._outrun_in:
+            # Somebody else began a term: who is to lead is to be said anew.
+            self._is_nominated = False
+            return self._unserve()
         effects: list[Effect] = []
         if self._held is None and following.is_current:
             # Whoever asks from now on is answered as soon as this server leads.
@@ -452,12 +467,12 @@ class Replica:
                 case AppendUndecided():
                     return candidacy.undecided(given.sequence)
                 case Stands():
-                    return self._stands_for(candidacy, given, now)
+                    return self._settle_candidacy(candidacy, given, now)
         if self._recovery is not None and isinstance(given, Stands):
             return self._recovery.stands(given.sequence, given.entry)
         return []
 
-    def _stands_for(self, candidacy: Candidacy, given: Stands, now: Instant) -> list[Effect]:
+    def _settle_candidacy(self, candidacy: Candidacy, given: Stands, now: Instant) -> list[Effect]:
         if not candidacy.is_stored:
             return candidacy.stands(given.sequence, given.entry)
         if given.sequence != candidacy.sequence:
@@ -465,6 +480,9 @@ class Replica:
         if given.entry is None:
             # It is stored; whoever was asked did not know yet.
             return [Look(candidacy.sequence)]
+        if given.entry.payload != candidacy.payload:
+            # What was confirmed was an earlier candidacy's.
+            raise Deposed(f"another's entry stands at {given.sequence}")
         return self._begin_to_lead(candidacy, given.entry, now)
 
     def _begin_to_lead(self, candidacy: Candidacy, entry: Entry, now: Instant) -> list[Effect]:
@@ -475,6 +493,7 @@ class Replica:
         following.reaches(market.sequence)
         self._candidacy = None
         self._is_nominated = False
+        self._upkeep.begin(market)
         difference = candidacy.clock_difference_us(entry, now)
         if difference > CLOCK_DIFFERENCE_US_MAX:
             self._change("clocks_differ")
@@ -488,7 +507,6 @@ class Replica:
         self._change("term_stored")
         self._barred_us = CLOCK_BARRED_US
         self._following = None
-        self._upkeep.begin(market)
         self._is_probing = False
         self._doubt = Doubt()
         self._leadership = Leadership(
@@ -507,7 +525,7 @@ class Replica:
         if leadership.is_at_commit:
             effects += self._upkeep.leading_at_commit(leadership.market)
         effects += self._upkeep.log_reaches(leadership.stored)
-        if self.role == "retiring":
+        if self.role == "retiring" and leadership.is_settled:
             return effects + self._settled(leadership)
         return effects + self._probe(leadership, now)
 
@@ -539,8 +557,6 @@ class Replica:
         return self._unserve() + leadership.finish(RetryReason.not_leader)
 
     def _settled(self, leadership: Leadership) -> list[Effect]:
-        if not leadership.is_settled:
-            return []
         self._change("settled")
         if self._is_stopping:
             return self._stop()
@@ -553,6 +569,8 @@ class Replica:
         self._change("outrun")
         if was_candidate:
             # Its state is the log's; it tries again, as long as it is nominated.
+            assert self._following is not None
+            self._outrun_in = self._following.market.term
             self._candidacy = None
             return [Note(f"somebody was faster: {why}"), *self._resume()]
         leadership = self._leadership

@@ -61,6 +61,10 @@ class Settings(Struct, frozen=True):
     """Whether the log is cut before the older of the two snapshots that are kept, for good."""
 
 
+def _sequence(name: SnapshotName) -> int:
+    return name.position.sequence
+
+
 class Upkeep:
     """The snapshots of one market, as one server sees to them."""
 
@@ -126,9 +130,10 @@ class Upkeep:
         if given.name.position == self._taking:
             self._written = given
 
-    def failed(self) -> None:
+    def failed(self, position: Position) -> None:
         """Note that the state could not be written down or hashed."""
-        self._taking = None
+        if position == self._taking:
+            self._taking = None
 
     def hashed(self, position: Position, state: str, now: Instant) -> None:
         """Note the hash of the own state."""
@@ -141,15 +146,16 @@ class Upkeep:
 
     def saved(self, name: SnapshotName, now: Instant) -> list[Effect]:
         """Note that a snapshot is stored."""
-        self._taking = None
+        if name.position == self._taking:
+            self._taking = None
         if name not in self._saved:
-            self._saved.insert(0, name)
+            self._saved.append(name)
+            self._saved.sort(key=_sequence, reverse=True)
         self._supersede(now)
         effects: list[Effect] = [Note(f"snapshot at commit {name.position.sequence} is stored")]
-        if self._settings.trims_log and len(self._saved) == KEPT_COUNT:
+        if self._settings.trims_log and self._is_mine and len(self._saved) == KEPT_COUNT:
             effects.append(TrimLog(self._saved[-1].position.sequence))
-        # Under load there may be no tick, and here is where old ones come to be.
-        return effects + self._remove_superseded(now)
+        return effects
 
     def listed(self, names: list[SnapshotName], now: Instant) -> None:
         """Take note of what is stored, newest first, and compare.
@@ -167,7 +173,9 @@ class Upkeep:
                     f"the state after commit {position.sequence} has the hash {state} here, and"
                     f" {name.state} in the snapshot that another server stored"
                 )
-        self._hashes = [own for own in self._hashes if own[0].sequence not in stored]
+        # Of what is older than the newest, nobody stored one, nor will.
+        newest = max(stored, default=0)
+        self._hashes = [own for own in self._hashes if own[0].sequence > newest]
 
     def tick(self, now: Instant) -> list[Effect]:
         """Look for what is to be compared, and remove what is old."""
