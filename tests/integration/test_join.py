@@ -53,16 +53,20 @@ async def led(place: Exchange, servers: Servers, market: str) -> str:
     async with connected(place.nodes) as client:
         before = {name: stored_by(servers, name, market) for name in names}
 
-        async def look() -> bool | None:
-            # A commit at a time. Until the leader knows that it is not alone, it writes them; and
-            # it may hand the market over yet, for balance.
+        async def one_more_commit() -> None:
             order = {"op": "submit", "side": "buy", "quantity": "1", "price": "1"}
             await asked(client, f"dex.orders.{market}.alice", order)
+
+        async def look() -> bool | None:
+            # Until the leader knows that it is not alone, it writes them; and it may hand the
+            # market over yet, for balance.
+            await one_more_commit()
             leader = await servers.agree(market)
             (follower,) = {*names} - {leader}
             return True if stored_by(servers, follower, market) != before[follower] else None
 
         await eventually(look, what=f"a snapshot of {market} by its follower")
+        await one_more_commit()
     return market
 
 
