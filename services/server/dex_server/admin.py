@@ -68,7 +68,7 @@ class Admin:
             self._markets.spawn(incoming.reply_to.send(encode(opened)))
             return
         else:
-            driver.administer(read)
+            driver.give(read)
             return
         self._markets.spawn(incoming.reply_to.send(encode(answer)))
 
@@ -116,7 +116,7 @@ class Admin:
         deadline = loop.time() + LEADERLESS_S
         while True:
             if driver.replica.role == "leader":
-                driver.administer(wish)
+                driver.give(wish)
                 return None
             answer = await self._handed_on(driver, wish.what, payload)
             if answer is None or not _is_retry(answer) or loop.time() >= deadline:
@@ -130,19 +130,17 @@ class Admin:
             Its answer; None when there is none, so that nobody knows what became of the request.
         """
         standing = driver.replica.standing
-        try:
-            if standing.leader in ("", driver.replica.server):
-                raise NoResponder("nobody leads it")
-            return await self._requester.request(
-                subjects.lead(standing.leader, standing.market, what),
-                payload,
-                timeout_s=HANDED_ON_S,
-            )
-        except NoResponder:
-            why = f"nobody leads {standing.market} just now"
-            return encode(retry(RetryReason.unavailable, why))
-        except NoReply:
-            return None
+        if standing.leader not in ("", driver.replica.server):
+            subject = subjects.lead(standing.leader, standing.market, what)
+            try:
+                return await self._requester.request(subject, payload, timeout_s=HANDED_ON_S)
+            except NoReply:
+                return None
+            except NoResponder:
+                # It leads no more, and whoever does now is not known yet.
+                pass
+        why = f"nobody leads {standing.market} just now"
+        return encode(retry(RetryReason.unavailable, why))
 
     # --- Opening --------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, TypeVar, assert_never
 
+from dex_engine import Market
 from dex_protocol import subjects
 from dex_protocol.standing import Role
 from dex_runtime.clock import monotonic_us, now_us
@@ -17,13 +18,10 @@ from dex_runtime.messaging import NoResponder
 from dex_runtime.serving import Incoming, Responder, Service
 from dex_server import snapshotting
 from dex_server.replication.effects import (
-    Administered,
     Alarm,
     Append,
     AppendConfirmed,
     AppendUndecided,
-    Asked,
-    Dismissed,
     Effect,
     EndFound,
     FindEnd,
@@ -36,9 +34,7 @@ from dex_server.replication.effects import (
     LoadSnapshot,
     LogRead,
     Look,
-    Nominated,
     Note,
-    OnDuty,
     ReadLog,
     RemoveSnapshot,
     Request,
@@ -74,6 +70,7 @@ from dex_server.replication.ports import (
     Undecided,
 )
 from dex_server.replication.replica import Replica
+from dex_server.snapshotting import Writing, WritingFailed, Written
 
 TICK_S: Final = 0.1
 """How often a replica hears of the time when nothing happens: `gtd` orders are over within 1 s."""
@@ -151,26 +148,6 @@ class Driver:
         """Put an input into the inbox."""
         self._inputs.append(given)
         self._wake.set()
-
-    def ask(self, asked: Asked) -> None:
-        """Put a peer's query into the inbox."""
-        self.give(asked)
-
-    def administer(self, wish: Administered) -> None:
-        """Put an operator's wish into the inbox."""
-        self.give(wish)
-
-    def nominate(self) -> None:
-        """Have the replica lead, as soon as it can."""
-        self.give(Nominated())
-
-    def dismiss(self) -> None:
-        """Have the replica follow."""
-        self.give(Dismissed())
-
-    def assign(self, *, is_mine: bool) -> None:
-        """Tell the replica whether it writes the market's snapshots."""
-        self.give(OnDuty(is_mine))
 
     def stop(self) -> None:
         """Have the replica finish what it has in hand; `run` returns then."""
@@ -265,22 +242,17 @@ class Driver:
             case ReadLog():
                 self._spawn(self._read(effect))
             case TakeSnapshot():
-                # Before the next input changes the state: the fork happens here and now.
-                assert self.replica.market is not None
-                try:
-                    writing = snapshotting.fork_snapshot(self.replica.market)
-                except snapshotting.WritingFailed as failed:
-                    self._not_written(effect.position, failed)
-                else:
-                    self._spawn(self._take_snapshot(effect, writing))
+                self._write(
+                    snapshotting.fork_snapshot,
+                    effect.position,
+                    lambda written: self._taken(effect, written),
+                )
             case HashState():
-                assert self.replica.market is not None
-                try:
-                    hashing = snapshotting.fork_hash(self.replica.market)
-                except snapshotting.WritingFailed as failed:
-                    self._not_written(effect.position, failed)
-                else:
-                    self._spawn(self._hash_state(effect, hashing))
+                self._write(
+                    snapshotting.fork_hash,
+                    effect.position,
+                    lambda state: StateHashed(effect.position, state),
+                )
             case SaveSnapshot():
                 self._spawn(self._save_snapshot(effect))
             case RemoveSnapshot():
@@ -340,26 +312,36 @@ class Driver:
         else:
             self.give(SnapshotLoaded(name, data))
 
-    async def _take_snapshot(
-        self, effect: TakeSnapshot, writing: snapshotting.Writing[snapshotting.Written]
+    def _write(
+        self,
+        fork: Callable[[Market], Writing[T]],
+        position: Position,
+        answer: Callable[[T], Input],
+    ) -> None:
+        # Before the next input changes the state: the fork happens here and now.
+        assert self.replica.market is not None
+        try:
+            writing = fork(self.replica.market)
+        except WritingFailed as failed:
+            self._not_written(position, failed)
+        else:
+            self._spawn(self._await_written(writing, position, answer))
+
+    async def _await_written(
+        self, writing: Writing[T], position: Position, answer: Callable[[T], Input]
     ) -> None:
         try:
-            written = await writing.result()
-        except snapshotting.WritingFailed as failed:
-            self._not_written(effect.position, failed)
-            return
+            result = await writing.result()
+        except WritingFailed as failed:
+            self._not_written(position, failed)
+        else:
+            self.give(answer(result))
+
+    def _taken(self, effect: TakeSnapshot, written: Written) -> SnapshotTaken:
         name = snapshotting.name_of(self.replica.name, effect.position, effect.digest, written)
-        self.give(SnapshotTaken(name, written.data))
+        return SnapshotTaken(name, written.data)
 
-    async def _hash_state(self, effect: HashState, hashing: snapshotting.Writing[str]) -> None:
-        try:
-            state = await hashing.result()
-        except snapshotting.WritingFailed as failed:
-            self._not_written(effect.position, failed)
-            return
-        self.give(StateHashed(effect.position, state))
-
-    def _not_written(self, position: Position, failed: snapshotting.WritingFailed) -> None:
+    def _not_written(self, position: Position, failed: WritingFailed) -> None:
         _log.warning(
             "the state after commit %s was not written: %s",
             *(position.sequence, failed),

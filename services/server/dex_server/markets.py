@@ -20,6 +20,7 @@ from dex_runtime.messaging import Requester
 from dex_runtime.serving import Responder
 from dex_server.config import Config
 from dex_server.driver import Broadcasts, Driver, Observer
+from dex_server.replication.effects import Dismissed, Nominated, OnDuty
 from dex_server.replication.ports import Directory, Leases, Log, LogUnavailable, Snapshots
 from dex_server.replication.replica import Replica
 
@@ -190,15 +191,15 @@ class Markets:
 
     def nominate(self, market: str) -> None:
         """Have this server lead a market; see `electing.Replicas`."""
-        self.drivers[market].nominate()
+        self.drivers[market].give(Nominated())
 
     def dismiss(self, market: str) -> None:
         """Have this server follow; see `electing.Replicas`."""
-        self.drivers[market].dismiss()
+        self.drivers[market].give(Dismissed())
 
     def assign(self, market: str, *, is_mine: bool) -> None:
         """Have this server write the snapshots, or not; see `electing.Replicas`."""
-        self.drivers[market].assign(is_mine=is_mine)
+        self.drivers[market].give(OnDuty(is_mine))
 
     async def raise_alarm(self, market: str, text: str) -> None:
         """Tell operators; see `driver.Alarms`."""

@@ -67,7 +67,7 @@ class Queries:
 
     def _hand_on(self, driver: Driver, peer: str, query: Query, incoming: Incoming) -> None:
         if not isinstance(query, LogQuery | SnapshotQuery):
-            driver.ask(Asked(peer, query, incoming.reply_to, monotonic_us()))
+            driver.give(Asked(peer, query, incoming.reply_to, monotonic_us()))
         elif self._has_room():
             self._markets.spawn(self._answer_stored(driver, query, incoming))
         else:
