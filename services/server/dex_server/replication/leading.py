@@ -26,15 +26,21 @@ from dex_server.replication.effects import (
     Administered,
     Append,
     Effect,
+    FindEnd,
     Instant,
     Request,
     Send,
 )
+from dex_server.replication.following import Doubt
 from dex_server.replication.ports import Entry, Position
 from dex_server.replication.questions import Questions, Told
 
 UNKNOWN_US_MAX: Final = 1_000_000
 """An append unknown for so long means that the log is out of reach: peers are told to retry."""
+
+PROBE_US: Final = 500_000
+"""How often a leader that has nothing to append asks where the log ends: three times in the time
+after which it must have had a sign."""
 
 UNPROVEN_US_MAX: Final = 1_500_000
 """Without a sign from the log for so long, somebody else may well lead: a server counts as gone
@@ -73,6 +79,10 @@ class Leadership:
         self.stored_digest = market.digest
         self.proven_at = now.monotonic
         self.has_log = True
+        # Of asking where the log ends.
+        self._is_probing = False
+        self._probed_at = 0
+        self._doubt = Doubt()
         self._questions = questions
         self._queue: deque[Waiting] = deque()
         self._queue_commands = 0
@@ -85,7 +95,7 @@ class Leadership:
         # What was executed and is in no commit yet: one that is being filled, and the one after
         # it, opened by a command that did not fit.
         self._draft: Draft | None = None
-        self._following: Draft | None = None
+        self._next_draft: Draft | None = None
         self._is_finishing = False
 
     # --- What happens to it ---------------------------------------------------------------------
@@ -134,15 +144,31 @@ class Leadership:
         return self._answer_stored(stored, now) + effects
 
     def log_ends_at(self, last: int, now: Instant) -> None:
-        """Note where the log ends, which tells whether somebody else wrote.
+        """Note where the log ends, which answers a probe and tells whether somebody else wrote.
 
         Raises:
-            Deposed: somebody did.
+            Deposed: somebody did, or the log has lost commits.
         """
+        self._is_probing = False
+        if self.proven_at >= self._probed_at:
+            # Commits were stored meanwhile, and the log is longer than it was then.
+            self._doubt = Doubt()
+            return
+        if self._doubt.is_confirmed(last=last, known=self.stored, now=now):
+            raise Deposed(f"the log ends at {last}, but commit {self.stored} was stored")
         if last > self.stored + len(self._pending):
             raise Deposed(f"the log goes on to {last} without this server")
         if last == self.stored and not self._pending:
             self.proven_at = now.monotonic
+
+    def probe(self, now: Instant) -> list[Effect]:
+        """Ask where the log ends, if it has given no sign for a while."""
+        quiet_since = max(self.proven_at, self._probed_at)
+        if self._is_probing or now.monotonic - quiet_since < PROBE_US:
+            return []
+        self._is_probing = True
+        self._probed_at = now.monotonic
+        return [FindEnd()]
 
     def flush(self, why: RetryReason) -> list[Effect]:
         """Answer `retry` to all that was not executed, and empty the queues."""
@@ -257,7 +283,7 @@ class Leadership:
         elements = waiting.elements
         while waiting.next < len(elements):
             is_full = len(draft.receipts) >= limits.GROUP_COMMANDS_COUNT_MAX
-            if is_full or self._following is not None:
+            if is_full or self._next_draft is not None:
                 return False
             element = elements[waiting.next]
             if type(element) is Receipt:
@@ -272,10 +298,10 @@ class Leadership:
             encoded = encoded_events(events)
             target = draft
             if not draft.has_room(encoded):
-                target = self._following = Draft(market, time=draft.time)
+                target = self._next_draft = Draft(market, time=draft.time)
             target.add(market, events, encoded)
             target.receipts.append(receipt)
-        (self._following or draft).replies.append(waiting)
+        (self._next_draft or draft).replies.append(waiting)
         return True
 
     def _execute_administered(self, draft: Draft, wish: Administered) -> None:
@@ -308,7 +334,7 @@ class Leadership:
         assert draft is not None
         after = Position(self.market.sequence, self.market.hash)
         payload = draft.seal(self.market)
-        self._draft, self._following = self._following, None
+        self._draft, self._next_draft = self._next_draft, None
         return self._pending.begin(payload, after, _Resting(after.sequence + 1, draft), now)
 
     def _answer_stored(self, stored: list[_Resting], now: Instant) -> list[Effect]:
@@ -346,7 +372,7 @@ class Leadership:
         return []
 
     def _newest(self) -> Draft | _Resting:
-        return self._following or self._draft or self._pending.newest
+        return self._next_draft or self._draft or self._pending.newest
 
     def _has_room(self, waiting: Waiting) -> bool:
         commands = self._queue_commands + len(waiting.elements)

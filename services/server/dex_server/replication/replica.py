@@ -32,7 +32,6 @@ from dex_server.replication.effects import (
     Dismissed,
     Effect,
     EndFound,
-    FindEnd,
     Heard,
     Input,
     Instant,
@@ -61,7 +60,7 @@ from dex_server.replication.effects import (
     Unlisten,
     Unserve,
 )
-from dex_server.replication.following import Doubt, Following, Overtaken
+from dex_server.replication.following import Following, Overtaken
 from dex_server.replication.leading import Leadership
 from dex_server.replication.ports import Entry
 from dex_server.replication.questions import Questions
@@ -70,10 +69,6 @@ from dex_server.replication.roles import Occasion, next_role
 from dex_server.replication.upkeep import Settings, Upkeep
 
 __all__ = ["Replica", "Settings"]
-
-PROBE_US: Final = 500_000
-"""How often a leader that has nothing to append asks where the log ends: three times in the time
-after which it must have had a sign (leading.UNPROVEN_US_MAX)."""
 
 SILENT_US_MAX: Final = 15_000_000
 """A leader that had no sign from the log for so long, or a candidate that waited for one, cannot
@@ -142,10 +137,6 @@ class Replica:
         self._overtaken_by = 0
         self._barred_until = 0
         self._barred_us = CLOCK_BARRED_US
-        # Of a leader that asks where the log ends.
-        self._is_probing = False
-        self._probed_at = 0
-        self._doubt = Doubt()
 
     # --- How it stands --------------------------------------------------------------------------
 
@@ -382,18 +373,8 @@ class Replica:
         return [] if self._following is None else self._following.heard(given.entries, now)
 
     def _end_found(self, given: EndFound, now: Instant) -> list[Effect]:
-        leadership = self._leadership
-        if leadership is not None:
-            self._is_probing = False
-            if leadership.proven_at >= self._probed_at:
-                # Commits were stored meanwhile, and the log is longer than it was then.
-                self._doubt = Doubt()
-                return []
-            if self._doubt.is_confirmed(last=given.last, known=leadership.stored, now=now):
-                raise Deposed(
-                    f"the log ends at {given.last}, but commit {leadership.stored} was stored"
-                )
-            leadership.log_ends_at(given.last, now)
+        if self._leadership is not None:
+            self._leadership.log_ends_at(given.last, now)
             return []
         following = self._following
         return [] if following is None else following.end_found(given.first, given.last, now)
@@ -507,8 +488,6 @@ class Replica:
         self._change("term_stored")
         self._barred_us = CLOCK_BARRED_US
         self._following = None
-        self._is_probing = False
-        self._doubt = Doubt()
         self._leadership = Leadership(
             market, questions=self._questions, window=self._window, now=now
         )
@@ -527,15 +506,7 @@ class Replica:
         effects += self._upkeep.log_reaches(leadership.stored)
         if self.role == "retiring" and leadership.is_settled:
             return effects + self._settled(leadership)
-        return effects + self._probe(leadership, now)
-
-    def _probe(self, leadership: Leadership, now: Instant) -> list[Effect]:
-        quiet_since = max(leadership.proven_at, self._probed_at)
-        if self._is_probing or now.monotonic - quiet_since < PROBE_US:
-            return []
-        self._is_probing = True
-        self._probed_at = now.monotonic
-        return [FindEnd()]
+        return effects + leadership.probe(now)
 
     def _dismissed(self) -> list[Effect]:
         self._is_nominated = False
