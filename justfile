@@ -40,6 +40,11 @@ kill-server *arguments:
 stop-server *arguments:
     @uv run dex-local stop-server "$@"
 
+# Say who may trade: just peers add|list|rotate|remove [NAME].
+[no-exit-message]
+peers *arguments:
+    @uv run dex-local peers "$@"
+
 # Send 1,000 orders through an exchange made just for that, and verify them (--servers, --json -).
 [no-exit-message]
 demo *arguments:
@@ -70,6 +75,11 @@ bench-memory *arguments:
 [no-exit-message]
 failover *arguments:
     @uv run python -m bench.failover "$@"
+
+# Fuzz a million requests, then raw bytes on all that reads them (--requests, --seconds, --seed).
+[no-exit-message]
+fuzz *arguments:
+    @uv run --group fuzz python -m tests.fuzz "$@"
 
 # Format the code.
 fmt:

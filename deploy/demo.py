@@ -4,11 +4,13 @@ What this program says goes to stderr, since stdout is the load generator's.
 """
 
 import asyncio
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from deploy import processes
 from deploy.embedded import Say, embedded
+from dex_runtime.keys import VARIABLE
 
 INTERRUPTED_GRACE_S: Final = 3.0
 """How long the load generator may take to end by itself: Ctrl-C reaches it too."""
@@ -35,16 +37,17 @@ async def run(
     async with embedded(market_names, server_count=server_count, say=say) as exchange:
         command = [str(client), "--nats", exchange.url, *client_options]
         say(f"running dex-client {' '.join(command[1:])}")
-        exit_code = await _run_in_foreground(command)
+        keys = {VARIABLE: str(exchange.doors.keyring.directory)}
+        exit_code = await _run_in_foreground(command, os.environ | keys)
         if exit_code != 0:
             for server in exchange.servers:
                 server.check()
     return exit_code
 
 
-async def _run_in_foreground(command: Sequence[str]) -> int:
+async def _run_in_foreground(command: Sequence[str], environment: Mapping[str, str]) -> int:
     # With our own stdin, stdout and stderr, in our own session: the terminal is the program's.
-    process = await asyncio.create_subprocess_exec(*command)
+    process = await asyncio.create_subprocess_exec(*command, env=environment)
     try:
         return await process.wait()
     finally:

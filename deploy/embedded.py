@@ -11,7 +11,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 
 from deploy import markets, nodes, servers
-from deploy.nodes import NodeProcess, NodeSettings
+from deploy.access import Doors
+from deploy.nodes import Access, NodeProcess, NodeSettings
 from deploy.servers import ServerProcess
 
 Say = Callable[[str], None]
@@ -20,9 +21,11 @@ Say = Callable[[str], None]
 class Embedded:
     """A running exchange; its nodes and servers can be paused, killed and started again."""
 
-    def __init__(self, directory: Path, settings: Sequence[NodeSettings]) -> None:
+    def __init__(self, directory: Path, settings: Sequence[NodeSettings], doors: Doors) -> None:
         """Start nothing yet; `embedded` and `cluster` do."""
         self._directory = directory
+        self.doors = doors
+        """Who is let in."""
         self._settings = list(settings)
         self.nodes: list[NodeProcess] = []
         """nats-1, nats-2, …; some may have ended."""
@@ -70,6 +73,7 @@ class Embedded:
         server = servers.start(
             name,
             urls=self.urls,
+            credentials=self.doors.role("server"),
             replica_count=min(len(self._settings), 3),
             log=self._directory / f"{name}.log",
         )
@@ -113,7 +117,10 @@ async def cluster(
     specifications = [markets.specification(market) for market in market_names]
     async with AsyncExitStack() as undo:
         directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="dex-")))
-        exchange = Embedded(directory, _node_settings(directory, node_count))
+        doors = Doors(
+            directory / "keys", directory / "accounts.conf", has_observer=False, has_tls=False
+        )
+        exchange = Embedded(directory, _node_settings(directory, node_count, doors.access), doors)
         undo.push_async_callback(exchange.stop_nodes)
         undo.push_async_callback(exchange.stop_servers)
         ports = ", ".join(url.rpartition(":")[2] for url in exchange.urls)
@@ -133,7 +140,12 @@ async def cluster(
         )
         for number in range(1, server_count + 1):
             exchange.start_server(f"server-{number}")
-        await servers.open_markets(exchange.servers, specifications, urls=exchange.urls)
+        await servers.open_markets(
+            exchange.servers,
+            specifications,
+            urls=exchange.urls,
+            credentials=doors.role("operator"),
+        )
         yield exchange
         say(
             f"stopping the {_plural('server', len(exchange.servers))} "
@@ -141,11 +153,13 @@ async def cluster(
         )
 
 
-def _node_settings(directory: Path, count: int) -> list[NodeSettings]:
+def _node_settings(directory: Path, count: int, access: Access) -> list[NodeSettings]:
     ports = nodes.free_ports(2 * count)
     if count == 1:
-        return [nodes.alone(directory / "nats-1", port=ports[0])]
-    return nodes.cluster(directory, client_ports=ports[:count], cluster_ports=ports[count:])
+        return [nodes.alone(directory / "nats-1", port=ports[0], access=access)]
+    return nodes.cluster(
+        directory, client_ports=ports[:count], cluster_ports=ports[count:], access=access
+    )
 
 
 def _plural(what: str, count: int) -> str:

@@ -17,14 +17,18 @@ from typing import Final
 from msgspec import Struct, structs
 
 from deploy import markets, nodes, processes, servers, state
+from deploy.access import Doors
 from deploy.markets import MarketView
 from deploy.nodes import NodeProcess, NodeSettings
 from deploy.processes import Process
 from deploy.servers import ServerProcess
 from deploy.state import Conflict, Memory, Settings, State, Wishes
+from dex_runtime.keys import peer_file
 
 Say = Callable[[str], None]
 
+_ACCOUNTS: Final = "accounts.conf"
+_KEYS: Final = "keys"
 _NODES: Final = "nodes"
 _SERVERS: Final = "servers"
 
@@ -84,6 +88,8 @@ class Installation:
             before = state.load(self.directory)
             running = {} if before is None else _running(before)
             settings = state.settle(wishes, before, is_running=bool(running))
+            if before is not None and not self._keys.exists():
+                raise Conflict("the data were made before there were keys: `just clean` first")
             self._refuse_taken_ports(settings, running)
             for name in () if before is None else before.processes:
                 if name not in running:
@@ -165,6 +171,55 @@ class Installation:
                 raise Conflict(f"{name} is not running")
             await processes.kill(process)
 
+    def peers(self) -> dict[str, Path | None]:
+        """Give all peers, each with the file of its private key, if that is here.
+
+        Raises:
+            Conflict, Busy: nothing was started here, or it is being changed.
+        """
+        with self._changing() as memory:
+            keyring = self.doors(memory.state.settings).keyring
+            files = {name: peer_file(keyring.directory, name) for name in keyring.peers()}
+            return {name: file if file.exists() else None for name, file in files.items()}
+
+    async def add_peer(self, name: str, public: str | None) -> Path:
+        """Let one more peer in, at once if the nodes run; give the file of its private key.
+
+        Args:
+            name: The peer's.
+            public: Its public key, when it keeps the private one itself.
+
+        Raises:
+            KeyConflict, Conflict, Busy: it cannot be done; nothing was changed.
+            NodeNotReady: a node does not let it in.
+        """
+        with self._changing_peers() as (doors, running):
+            doors.keyring.add(name, public)
+            await doors.tell(running)
+            return peer_file(doors.keyring.directory, name)
+
+    async def rotate_peer(self, name: str, public: str | None) -> Path:
+        """Give a peer another key; whoever comes with the old one is not let in any more.
+
+        Raises:
+            KeyConflict, Conflict, Busy, NodeNotReady: as for `add_peer`.
+        """
+        with self._changing_peers() as (doors, running):
+            doors.keyring.rotate(name, public)
+            await doors.tell(running)
+            return peer_file(doors.keyring.directory, name)
+
+    async def remove_peer(self, name: str) -> None:
+        """Let a peer in no more, and cut its connections; its orders stay in the books.
+
+        Raises:
+            KeyConflict, Conflict, Busy: it cannot be done; nothing was changed.
+            NodeNotReady: a node still lets it in.
+        """
+        with self._changing_peers() as (doors, running):
+            doors.keyring.remove(name)
+            await doors.tell(running)
+
     async def down(self, *, say: Say) -> None:
         """End the servers, then the nodes; keep the data.
 
@@ -193,6 +248,7 @@ class Installation:
             # NB: only what is ours; the directory may have been named by mistake.
             shutil.rmtree(self.directory / _NODES, ignore_errors=True)
             shutil.rmtree(self.directory / _SERVERS, ignore_errors=True)
+            shutil.rmtree(self._keys, ignore_errors=True)
             state.forget(self.directory)
             if not any(self.directory.iterdir()):
                 self.directory.rmdir()
@@ -214,7 +270,8 @@ class Installation:
         ]
         urls = [view.url for view in node_views if view.pid is not None]
         asked = settings.markets if server_views else ()
-        market_views = await markets.look(urls, asked)
+        operator = self.doors(settings).role("operator")
+        market_views = await markets.look(urls, operator, asked)
         return View(settings, node_views + server_views, market_views)
 
     @contextmanager
@@ -228,6 +285,18 @@ class Installation:
             if found is None:
                 raise nothing
             yield Memory(self.directory, found)
+
+    @contextmanager
+    def _changing_peers(self) -> Iterator[tuple[Doors, list[NodeProcess]]]:
+        with self._changing() as memory:
+            settings = memory.state.settings
+            running = _running(memory.state)
+            present = [
+                NodeProcess(node, running[node.name])
+                for node in self.node_settings(settings)
+                if node.name in running
+            ]
+            yield self.doors(settings), present
 
     def _refuse_taken_ports(self, settings: Settings, running: Iterable[str]) -> None:
         taken = [
@@ -246,11 +315,28 @@ class Installation:
     def node_settings(self, settings: Settings) -> list[NodeSettings]:
         """Describe the nodes, each with its place in the directory."""
         directory = self.directory / _NODES
+        access = self.doors(settings).access
         if settings.node_count == 1:
-            return [nodes.alone(directory / "nats-1", port=settings.client_port)]
+            return [nodes.alone(directory / "nats-1", port=settings.client_port, access=access)]
         return nodes.cluster(
-            directory, client_ports=settings.client_ports, cluster_ports=settings.cluster_ports
+            directory,
+            client_ports=settings.client_ports,
+            cluster_ports=settings.cluster_ports,
+            access=access,
         )
+
+    def doors(self, settings: Settings) -> Doors:
+        """Give who is let in; made when nobody was yet."""
+        return Doors(
+            self._keys,
+            self.directory / _NODES / _ACCOUNTS,
+            has_observer=settings.has_observer,
+            has_tls=settings.has_tls,
+        )
+
+    @property
+    def _keys(self) -> Path:
+        return self.directory / _KEYS
 
     def server_log(self, name: str) -> Path:
         """Tell where a server's log file is."""
@@ -284,14 +370,24 @@ class _Starting:
     async def servers(self, names: Sequence[str]) -> None:
         urls = [node.url for node in self._installation.node_settings(self._settings)]
         replica_count = self._settings.replica_count
+        doors = self._installation.doors(self._settings)
         present = []
         for name in names:
             log = self._installation.server_log(name)
-            start = partial(servers.start, name, urls=urls, replica_count=replica_count, log=log)
+            start = partial(
+                servers.start,
+                name,
+                urls=urls,
+                credentials=doors.role("server"),
+                replica_count=replica_count,
+                log=log,
+            )
             process = self._ensure(name, start)
             present.append(ServerProcess(name, log, process))
         specifications = [markets.specification(market) for market in self._settings.markets]
-        await servers.open_markets(present, specifications, urls=urls)
+        await servers.open_markets(
+            present, specifications, urls=urls, credentials=doors.role("operator")
+        )
 
     def _ensure(self, name: str, start: Callable[[], NodeProcess | ServerProcess]) -> Process:
         # NB: without an `await`, so that no signal comes between the start and its record.

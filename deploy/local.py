@@ -14,6 +14,7 @@ from deploy import demo as demonstration
 from deploy import interruption, markets, state
 from deploy.installation import Installation, PortTaken, View
 from deploy.interruption import Interrupted
+from deploy.keys import KeyConflict
 from deploy.markets import MarketNotOpen
 from deploy.nodes import NodeNotReady
 from deploy.processes import ProcessStuck, ProgramMissing
@@ -25,6 +26,7 @@ T = TypeVar("T")
 _EXPECTED: Final = (
     Busy,
     Conflict,
+    KeyConflict,
     MarketNotOpen,
     NodeNotReady,
     PortTaken,
@@ -102,6 +104,14 @@ def main() -> None:
     callback=_market_names,
     help="A market to open, repeatable; BTC-USD and ETH-USD at first.",
 )
+@click.option(
+    "--observer/--no-observer",
+    default=None,
+    help="Let somebody without a key hear the events; so at first.",
+)
+@click.option(
+    "--tls/--no-tls", default=None, help="Have the nodes speak TLS, by an authority of their own."
+)
 @_directory_option
 def up(
     nodes: int | None,
@@ -109,6 +119,8 @@ def up(
     port: int | None,
     cluster_port: int | None,
     market_names: tuple[str, ...],
+    observer: bool | None,
+    tls: bool | None,
     directory: Path,
 ) -> None:
     """Start what does not run, and wait until orders can be placed.
@@ -122,6 +134,8 @@ def up(
         client_port=port,
         cluster_port=cluster_port,
         markets=market_names,
+        has_observer=observer,
+        has_tls=tls,
     )
     started: list[str] = []
 
@@ -168,6 +182,63 @@ def kill_server(name: str, directory: Path) -> None:
         f"{name} is killed; `uv run just up{elsewhere}` or "
         f"`uv run just add-server {name}{elsewhere}` starts it again."
     )
+
+
+@main.group()
+def peers() -> None:
+    """Say who may trade: each peer has a key of its own."""
+
+
+_public_option: Final[Callable[[Callable[..., None]], Callable[..., None]]] = click.option(
+    "--public-key", "public", help="Its public nkey (U…), when it keeps the private one itself."
+)
+
+
+@peers.command("add")
+@click.argument("name")
+@_public_option
+@_directory_option
+def add_peer(name: str, public: str | None, directory: Path) -> None:
+    """Let one more peer in; the nodes learn it while they run."""
+    file = _run(Installation(directory).add_peer(name, public))
+    click.echo(f"{name} is let in{_in_file(file)}.")
+
+
+@peers.command("list")
+@_directory_option
+def list_peers(directory: Path) -> None:
+    """List all peers, and where their keys are."""
+    try:
+        found = Installation(directory).peers()
+    except _EXPECTED as error:
+        raise click.ClickException(str(error)) from error
+    rows = [("PEER", "PRIVATE KEY")]
+    _show_table(
+        rows + [(name, _short(file) if file else "not here") for name, file in found.items()]
+    )
+
+
+@peers.command("rotate")
+@click.argument("name")
+@_public_option
+@_directory_option
+def rotate_peer(name: str, public: str | None, directory: Path) -> None:
+    """Give a peer another key; connections with the old one are cut."""
+    file = _run(Installation(directory).rotate_peer(name, public))
+    click.echo(f"{name} has another key{_in_file(file)}; the old one is refused.")
+
+
+@peers.command("remove")
+@click.argument("name")
+@_directory_option
+def remove_peer(name: str, directory: Path) -> None:
+    """Let a peer in no more, and cut its connections; its orders stay until they are canceled."""
+    _run(Installation(directory).remove_peer(name))
+    click.echo(f"{name} is not let in any more.")
+
+
+def _in_file(file: Path) -> str:
+    return f", its key is {_short(file)}" if file.exists() else ", with a key of its own"
 
 
 @main.command()

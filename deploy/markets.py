@@ -17,7 +17,7 @@ from dex_protocol.administration import OpenRequest
 from dex_protocol.queries import StatusQuery, StatusReply
 from dex_protocol.specification import AskedSpecification, what_is_wrong
 from dex_runtime import connection
-from dex_runtime.connection import CannotConnect, ConnectionOptions
+from dex_runtime.connection import CannotConnect, ConnectionOptions, Credentials
 from dex_runtime.messaging import NoReply, NoResponder, Requester
 
 OPEN_TIMEOUT_S: Final = 30.0
@@ -30,7 +30,7 @@ _ANSWER_TIMEOUT_S: Final = 2.0
 _POLL_S: Final = 0.1
 """Pause before a market that is not open is asked again."""
 
-_PEER: Final = "local"
+_PEER: Final = "operator"
 """Who asks how a market stands; it sends no orders."""
 
 _DEFAULT: Final = AskedSpecification(
@@ -93,6 +93,7 @@ def specification(market: str) -> AskedSpecification:
 
 async def open_all(
     urls: Sequence[str],
+    credentials: Credentials,
     specifications: Sequence[AskedSpecification],
     *,
     check: Callable[[], None],
@@ -104,6 +105,7 @@ async def open_all(
 
     Args:
         urls: Where the NATS nodes take clients.
+        credentials: Those of operators.
         specifications: Of the markets.
         check: Called again and again; raises when waiting is of no use any more.
         timeout_s: For all markets together.
@@ -113,27 +115,30 @@ async def open_all(
     """
     deadline = time.monotonic() + timeout_s
     try:
-        async with _requester(urls) as requester:
+        async with _requester(urls, credentials) as requester:
             for each in specifications:
                 await _open(requester, each, check=check, deadline=deadline)
     except CannotConnect as error:
         raise MarketNotOpen(str(error)) from error
 
 
-async def look(urls: Sequence[str], markets: Sequence[str]) -> list[MarketView]:
+async def look(
+    urls: Sequence[str], credentials: Credentials, markets: Sequence[str]
+) -> list[MarketView]:
     """Ask how markets stand; one that nobody answers for has no leader."""
     if not urls or not markets:
         return [MarketView(market, "no NATS node runs") for market in markets]
     try:
-        async with _requester(urls) as requester:
+        async with _requester(urls, credentials) as requester:
             return [await _look(requester, market) for market in markets]
     except CannotConnect as error:
         return [MarketView(market, error.cause) for market in markets]
 
 
 @asynccontextmanager
-async def _requester(urls: Sequence[str]) -> AsyncIterator[Requester]:
-    client = await connection.connect(ConnectionOptions(servers=tuple(urls), name="dex-local"))
+async def _requester(urls: Sequence[str], credentials: Credentials) -> AsyncIterator[Requester]:
+    options = ConnectionOptions(servers=tuple(urls), name="dex-local", credentials=credentials)
+    client = await connection.connect(options)
     try:
         _end_if_canceled()
         requester = await Requester.start(client)

@@ -7,23 +7,27 @@ of streams, markets or servers.
 
 import asyncio
 import json
+import os
 import random
 import secrets
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct
 
 from deploy import processes
+from deploy.conversation import Conversation, conversation
 from deploy.processes import Process
 
 HOST: Final = "127.0.0.1"
 
 CLUSTER_NAME: Final = "dex"
+
+_ROUTES_USER: Final = "node"
 
 STOP_GRACE_S: Final = 10.0
 """How long a node may take to end by SIGTERM: 0.05 to 0.3 s seen; a busy disk may want more."""
@@ -51,6 +55,28 @@ class NodeNotReady(Exception):
     """A node did not become ready; the text has the last lines of its log."""
 
 
+class Certificates(Struct, frozen=True, kw_only=True):
+    """The files that a node proves who it is with, to clients and to other nodes."""
+
+    authority: Path
+    """Whose certificates are believed."""
+    certificate: Path
+    key: Path
+
+
+class Access(Struct, frozen=True, kw_only=True):
+    """Who is let in, and how."""
+
+    accounts_file: Path
+    """Accounts in NATS' configuration format; read again at each `reload`."""
+    operator_key: Path
+    """A file with the seed of a key that may ask JetStream whether it is there."""
+    routes_password: str
+    """What the nodes of a cluster know each other by."""
+    certificates: Certificates | None = None
+    """None: plain text."""
+
+
 class NodeSettings(Struct, frozen=True, kw_only=True):
     """Everything about a node that is chosen before it starts."""
 
@@ -69,6 +95,8 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     is_advertised: bool = True
     """Whether addresses are told to clients and to other nodes. False behind proxies that should
     be the only way."""
+    access: Access | None = None
+    """None: whoever reaches the node may do everything. For tests of what knows no accounts."""
     monitoring_port: int | None = None
     """None: no HTTP monitoring."""
     extra: str = ""
@@ -123,6 +151,13 @@ class NodeProcess(Struct, frozen=True):
         """Let a paused node go on (SIGCONT)."""
         processes.send(self.process, signal.SIGCONT)
 
+    def reload(self) -> None:
+        """Have the node read its configuration again, a moment later (SIGHUP).
+
+        Connections stay, but for those that it does not let in any more.
+        """
+        processes.send(self.process, signal.SIGHUP)
+
     async def stop(self, *, graceful: bool = True) -> None:
         """End the node, by SIGTERM or at once by SIGKILL, paused or not; wait until it is gone.
 
@@ -135,11 +170,20 @@ class NodeProcess(Struct, frozen=True):
 
 
 def alone(
-    directory: Path, *, port: int, name: str = "nats-1", sync_interval: str = "always"
+    directory: Path,
+    *,
+    port: int,
+    name: str = "nats-1",
+    sync_interval: str = "always",
+    access: Access | None = None,
 ) -> NodeSettings:
     """Describe a single node."""
     return NodeSettings(
-        name=name, client_port=port, directory=directory, sync_interval=sync_interval
+        name=name,
+        client_port=port,
+        directory=directory,
+        sync_interval=sync_interval,
+        access=access,
     )
 
 
@@ -149,6 +193,7 @@ def cluster(
     client_ports: Sequence[int],
     cluster_ports: Sequence[int],
     sync_interval: str = "always",
+    access: Access | None = None,
 ) -> list[NodeSettings]:
     """Describe the nodes of a cluster, each with routes to all others: nats-1, nats-2, …"""
     routes = [f"{HOST}:{port}" for port in cluster_ports]
@@ -160,6 +205,7 @@ def cluster(
             sync_interval=sync_interval,
             cluster_port=cluster_port,
             routes=tuple(routes[:index] + routes[index + 1 :]),
+            access=access,
         )
         for index, (client_port, cluster_port) in enumerate(
             zip(client_ports, cluster_ports, strict=True)
@@ -210,26 +256,54 @@ def config_text(settings: NodeSettings) -> str:
     ]
     if settings.monitoring_port is not None:
         lines += ["", f"http: {_quoted(f'{HOST}:{settings.monitoring_port}')}"]
+    access = settings.access
+    certificates = None if access is None else access.certificates
+    if access is not None:
+        accounts = os.path.relpath(access.accounts_file, settings.directory)
+        lines += ["", f"include {_quoted(accounts)}"]
+    if certificates is not None:
+        lines += ["", "tls {", *_tls_lines(certificates), "}"]
     if settings.cluster_port is not None:
+        known_by = "" if access is None else f"{_ROUTES_USER}:{access.routes_password}@"
         lines += [
             "",
             "cluster {",
             f"  name: {_quoted(CLUSTER_NAME)}",
             f"  listen: {_quoted(f'{HOST}:{settings.cluster_port}')}",
             *([] if settings.is_advertised else ["  no_advertise: true"]),
+            *([] if access is None else _routes_authorization(access)),
             "  routes: [",
-            *(f"    {_quoted(f'nats-route://{route}')}" for route in settings.routes),
+            *(f"    {_quoted(f'nats-route://{known_by}{route}')}" for route in settings.routes),
             "  ]",
-            "}",
         ]
+        if certificates is not None:
+            lines += ["  tls {", *(f"  {line}" for line in _tls_lines(certificates, both=True))]
+            lines += ["  }"]
+        lines += ["}"]
     if settings.extra:
         lines += ["", settings.extra]
     return "\n".join(lines) + "\n"
 
 
+def _tls_lines(certificates: Certificates, *, both: bool = False) -> list[str]:
+    files = {
+        "cert_file": certificates.certificate,
+        "key_file": certificates.key,
+        "ca_file": certificates.authority,
+    }
+    lines = [f"  {name}: {_quoted(str(file))}" for name, file in files.items()]
+    return [*lines, "  verify: true"] if both else lines
+
+
+def _routes_authorization(access: Access) -> list[str]:
+    user, password = _quoted(_ROUTES_USER), _quoted(access.routes_password)
+    return [f"  authorization {{ user: {user}, password: {password} }}"]
+
+
 def write_config(settings: NodeSettings) -> Path:
-    """Make the node's directory and write its configuration there."""
+    """Make the node's directory and write its configuration there, for nobody else to read."""
     settings.directory.mkdir(parents=True, exist_ok=True)
+    settings.config_file.touch(mode=0o600)
     settings.config_file.write_text(config_text(settings), encoding="utf-8")
     return settings.config_file
 
@@ -261,10 +335,47 @@ async def wait_until_ready(
     Raises:
         NodeNotReady: one of them ended, or was not ready in time.
     """
-    deadline = time.monotonic() + timeout_s
     ports = frozenset(node.settings.client_port for node in nodes)
+    await _wait_for_each(
+        nodes, lambda node: _what_is_missing(node, ports=ports), timeout_s=timeout_s
+    )
+
+
+async def reload(nodes: Sequence[NodeProcess], *, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Have nodes read their configuration again, and wait until each acts upon it.
+
+    Connections stay, but for those that are not let in any more.
+
+    Raises:
+        NodeNotReady: one of them refuses the configuration, does not answer, or has ended.
+    """
+    # NB: an account that a reload makes has no imports until the next one (nats-server 2.15.1):
+    # its peer is let in, and nobody hears it.
+    for _ in range(2):
+        told = {node.settings.name: _reloads(node) for node in nodes}
+        for node in nodes:
+            node.reload()
+
+        async def what_is_missing(node: NodeProcess, told: dict[str, int] = told) -> str | None:
+            is_done = _reloads(node) > told[node.settings.name]
+            return None if is_done else "it does not read its configuration again"
+
+        await _wait_for_each(nodes, what_is_missing, timeout_s=timeout_s)
+
+
+def _reloads(node: NodeProcess) -> int:
+    return node.settings.log_file.read_bytes().count(b"Reloaded server configuration")
+
+
+async def _wait_for_each(
+    nodes: Sequence[NodeProcess],
+    ask: Callable[[NodeProcess], Coroutine[Any, Any, str | None]],
+    *,
+    timeout_s: float,
+) -> None:
+    deadline = time.monotonic() + timeout_s
     for node in nodes:
-        while (what_is_missing := await _what_is_missing(node, ports=ports)) is not None:
+        while (what_is_missing := await ask(node)) is not None:
             if not node.is_running():
                 raise NodeNotReady(_failure(node, "it ended"))
             if time.monotonic() >= deadline:
@@ -274,46 +385,51 @@ async def wait_until_ready(
 
 async def _what_is_missing(node: NodeProcess, *, ports: frozenset[int]) -> str | None:
     """Ask a node once; None when it is ready."""
+    access = node.settings.access
+    certificates = None if access is None else access.certificates
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(HOST, node.settings.client_port)
-    except (OSError, TimeoutError):
+        async with (
+            asyncio.timeout(ANSWER_TIMEOUT_S),
+            conversation(
+                HOST,
+                node.settings.client_port,
+                seed=None if access is None else access.operator_key.read_bytes(),
+                authority=None if certificates is None else certificates.authority,
+            ) as asking,
+        ):
+            return _what_is_wrong(node, asking.greeting, ports) or await _ask(asking)
+    except ConnectionRefusedError:
         return f"nothing listens on {node.url}"
-    try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            return await _ask(node, reader, writer, ports=ports)
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
         return "JetStream does not answer"
-    finally:
-        # Not close(), which waits for a node that takes nothing.
-        writer.transport.abort()
 
 
-async def _ask(
-    node: NodeProcess,
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    *,
-    ports: frozenset[int],
+def _what_is_wrong(
+    node: NodeProcess, greeting: dict[str, Any], ports: frozenset[int]
 ) -> str | None:
-    # NATS' protocol by hand, since what is asked first stands in the line that greets a client.
-    greeting: dict[str, Any] = json.loads((await reader.readuntil()).removeprefix(b"INFO "))
     if greeting["server_name"] != node.settings.name:
         return f"{node.url} belongs to another NATS server, {greeting['server_name']!r}"
     if node.settings.cluster_port is not None and node.settings.is_advertised:
         known = {int(url.rpartition(":")[2]) for url in greeting.get("connect_urls", ())}
         if not ports <= known:
             return f"it has no routes to the nodes at ports {sorted(ports - known)}"
+    return None
+
+
+async def _ask(conversation: Conversation) -> str | None:
     # In a cluster only its leader answers this, through whichever node it was asked.
-    inbox = f"_INBOX.{secrets.token_hex(8)}"
-    writer.write(
-        b'CONNECT {"verbose":false,"pedantic":false}\r\n'
-        b"SUB %(inbox)s 1\r\nPUB $JS.API.INFO %(inbox)s 0\r\n\r\n" % {b"inbox": inbox.encode()}
-    )
-    while not (line := await reader.readuntil()).startswith(b"MSG "):
+    inbox = f"_INBOX.{secrets.token_hex(8)}".encode()
+    conversation.write(b"SUB %b 1\r\nPUB $JS.API.INFO %b 0\r\n\r\n" % (inbox, inbox))
+    while not (line := await conversation.line()).startswith((b"MSG ", b"HMSG ")):
         if line.startswith(b"-ERR"):
             return f"it refuses: {line.decode().strip()}"
-    answer: dict[str, Any] = json.loads(await reader.readexactly(int(line.split()[-1])))
+    sizes = [int(size) for size in line.split() if size.isdigit()]
+    body = await conversation.read(sizes[-1])
+    if line.startswith(b"HMSG "):
+        body = body[sizes[-2] :]
+    if not body:
+        return "JetStream does not answer"
+    answer: dict[str, Any] = json.loads(body)
     error = answer.get("error")
     return None if error is None else f"JetStream answers: {error.get('description')}"
 

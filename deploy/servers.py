@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from deploy import markets, processes
 from deploy.markets import MarketNotOpen
 from deploy.processes import Process
 from dex_protocol.specification import AskedSpecification
+from dex_runtime.connection import Credentials
 
 STOP_GRACE_S: Final = 8.0
 """How long a server may take to end by SIGTERM: it promises 5 s, with NATS down too."""
@@ -74,12 +75,15 @@ class ServerProcess(Struct, frozen=True):
         await processes.kill(self.process)
 
 
-def start(name: str, *, urls: Sequence[str], replica_count: int, log: Path) -> ServerProcess:
+def start(
+    name: str, *, urls: Sequence[str], credentials: Credentials, replica_count: int, log: Path
+) -> ServerProcess:
     """Start a server; it is not ready yet.
 
     Args:
         name: Unique among the servers, and the same at every start.
         urls: Where the NATS nodes take clients.
+        credentials: Those of servers.
         replica_count: How many nodes hold a stream or bucket that it makes.
         log: What it prints is appended there.
 
@@ -92,6 +96,7 @@ def start(name: str, *, urls: Sequence[str], replica_count: int, log: Path) -> S
         *(program, "--nats", ",".join(urls)),
         *("--name", name),
         *("--replicas", str(replica_count)),
+        *credential_arguments(credentials),
     ]
     return ServerProcess(name, log, processes.spawn(command, log=log))
 
@@ -101,6 +106,7 @@ async def open_markets(
     specifications: Sequence[AskedSpecification],
     *,
     urls: Sequence[str],
+    credentials: Credentials,
 ) -> None:
     """Open markets, and wait until each has a leader: then orders can be placed.
 
@@ -108,6 +114,7 @@ async def open_markets(
         servers: Those that have to run meanwhile; any server may lead.
         specifications: Of the markets.
         urls: Where the NATS nodes take clients.
+        credentials: Those of operators.
 
     Raises:
         ServerEnded: one of them does not run any more.
@@ -119,10 +126,20 @@ async def open_markets(
             server.check()
 
     try:
-        await markets.open_all(urls, specifications, check=check)
+        await markets.open_all(urls, credentials, specifications, check=check)
     except MarketNotOpen as error:
         logs = "\n".join(_end_of(server.log) for server in servers)
         raise MarketNotOpen(f"{error}\n{logs}") from error
+
+
+def credential_arguments(credentials: Credentials) -> list[str]:
+    """Write credentials as the options of a program; `dex_runtime.options` reads them."""
+    return [
+        argument
+        for name, value in structs.asdict(credentials).items()
+        if value is not None
+        for argument in (f"--{name.replace('_', '-')}", value)
+    ]
 
 
 def _end_of(log: Path) -> str:

@@ -11,12 +11,14 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct, structs
 
 from deploy.processes import Process
+
+T = TypeVar("T")
 
 DIRECTORY: Final = ".dex"
 """Where everything is kept by default, in the directory that the command runs in."""
@@ -66,6 +68,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     cluster_port: int = CLIENT_PORT + CLUSTER_PORT_DISTANCE
     """The first node's; the others' follow."""
     markets: tuple[str, ...] = MARKETS
+    has_observer: bool = True
+    """Whether somebody without a key may hear the events."""
+    has_tls: bool = False
 
     @property
     def replica_count(self) -> int:
@@ -93,6 +98,8 @@ class Wishes(Struct, frozen=True, kw_only=True):
     client_port: int | None = None
     cluster_port: int | None = None
     markets: tuple[str, ...] = ()
+    has_observer: bool | None = None
+    has_tls: bool | None = None
 
 
 class State(Struct, frozen=True, kw_only=True):
@@ -140,6 +147,8 @@ def settle(wishes: Wishes, state: State | None, *, is_running: bool) -> Settings
         # Markets that are there already stay.
         markets=tuple(dict.fromkeys((last.markets if state else ()) + wishes.markets))
         or last.markets,
+        has_observer=_or(wishes.has_observer, last.has_observer),
+        has_tls=_or(wishes.has_tls, last.has_tls),
     )
     _refuse_impossible_ports(settings)
     if state is not None:
@@ -149,7 +158,7 @@ def settle(wishes: Wishes, state: State | None, *, is_running: bool) -> Settings
     return settings
 
 
-def _or(wish: int | None, otherwise: int) -> int:
+def _or(wish: T | None, otherwise: T) -> T:
     return otherwise if wish is None else wish
 
 
@@ -192,6 +201,8 @@ def _refuse_moving_what_runs(settings: Settings, last: Settings) -> None:
             f"it runs with ports from {last.client_port} and from {last.cluster_port} on: "
             "leave the ports out, or end it first with `just down`"
         )
+    if (settings.has_observer, settings.has_tls) != (last.has_observer, last.has_tls):
+        raise Conflict("who is let in, and how, is settled at the start: `just down` first")
     if len(settings.servers) < len(last.servers):
         raise Conflict(
             f"the exchange has more servers than {len(settings.servers)}, "

@@ -13,7 +13,8 @@ import pytest_asyncio
 from hypothesis import settings
 from nats.aio.client import Client
 
-from tests.nats_nodes import Nodes, connected, running
+from dex_runtime.keys import VARIABLE
+from tests.nats_nodes import Nodes, connected, doors, running
 
 # The suites in these modules are imported by tests, and so are not rewritten by themselves.
 pytest.register_assert_rewrite(
@@ -30,7 +31,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 def pytest_configure() -> None:
-    """End by SIGTERM as by Ctrl-C, so that what tests started is ended too."""
+    """Have all keys looked for where tests keep them, and end by SIGTERM as by Ctrl-C, so that what
+    tests started is ended too."""
+    os.environ[VARIABLE] = str(doors().keyring.directory)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 

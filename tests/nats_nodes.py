@@ -1,12 +1,17 @@
 """Real NATS nodes for tests: `deploy.nodes`, with an end in every case, and what tests do to them.
 
 Knows nothing of what is tested. Nodes listen on free loopback ports and keep their data in a
-directory of the test's own.
+directory of the test's own. They are locked, as those of `just up` are; all tests of a session have
+their keys in one directory, where the exchange's programs look for them too.
 """
 
 import asyncio
+import atexit
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -14,13 +19,31 @@ import nats.errors
 from nats.aio.client import Client
 
 from deploy import nodes
+from deploy.access import Doors
 from deploy.nodes import NodeProcess, NodeSettings
 from dex_runtime import connection, topology
 from dex_runtime.connection import ConnectionOptions
+from dex_runtime.keys import Role
 from dex_runtime.topology import Stream, TopologyUnavailable
 
 MAKE_TIMEOUT_S: Final = 30.0
 """A new cluster refuses replicas until its nodes have heard of each other: a second at most."""
+
+
+PEERS: Final = ("alice", "bob", "carol", "maker", "taker", "watcher", "peer-0", "peer-1")
+"""Who is let in, beside the peers of the load generator and of the command line."""
+
+
+@cache
+def doors() -> Doors:
+    """Give the keys of this session, and what they open."""
+    directory = Path(tempfile.mkdtemp(prefix="dex-test-keys-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    made = Doors(directory, directory / "accounts.conf", has_observer=True, has_tls=False)
+    for peer in PEERS:
+        made.keyring.add(peer)
+    made.write()
+    return made
 
 
 class Nodes:
@@ -79,9 +102,14 @@ async def running(directory: Path, *, count: int = 1) -> AsyncIterator[Nodes]:
     """Run a node, or a cluster, for as long as the block lasts."""
     ports = nodes.free_ports(2 * count)
     settings = (
-        [nodes.alone(directory, port=ports[0])]
+        [nodes.alone(directory, port=ports[0], access=doors().access)]
         if count == 1
-        else nodes.cluster(directory, client_ports=ports[:count], cluster_ports=ports[count:])
+        else nodes.cluster(
+            directory,
+            client_ports=ports[:count],
+            cluster_ports=ports[count:],
+            access=doors().access,
+        )
     )
     running_nodes = Nodes(settings)
     try:
@@ -178,6 +206,7 @@ async def running_apart(directory: Path) -> AsyncIterator[tuple[Nodes, Route]]:
                 name=f"nats-{index + 1}",
                 client_port=port,
                 directory=directory / f"nats-{index + 1}",
+                access=doors().access,
                 extra=_cluster_block(index, seen, port=cluster_ports[index], advertised=nowhere),
             )
         )
@@ -210,10 +239,21 @@ def _cluster_block(index: int, seen: list[int], *, port: int, advertised: int) -
 
 
 @asynccontextmanager
-async def connected(where: Nodes, *, index: int | None = None) -> AsyncIterator[Client]:
-    """Connect for as long as the block lasts, to any node or first to a certain one."""
+async def connected(
+    where: Nodes, *, index: int | None = None, peer: str | None = None, role: Role = "server"
+) -> AsyncIterator[Client]:
+    """Connect for as long as the block lasts, to any node or first to a certain one.
+
+    Args:
+        where: The nodes.
+        index: Of the node to connect to first.
+        peer: Whose key to bring.
+        role: Whose key to bring otherwise.
+    """
     servers = where.urls if index is None else (where.urls[index],)
-    client = await connection.connect(ConnectionOptions(servers=servers, name="test"))
+    credentials = doors().role(role) if peer is None else doors().peer(peer)
+    options = ConnectionOptions(servers=servers, name="test", credentials=credentials)
+    client = await connection.connect(options)
     try:
         yield client
     finally:

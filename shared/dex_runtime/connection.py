@@ -10,7 +10,8 @@ Quirks of nats-py 2.16.0 that end here:
   (nats.py issue 671). `_BoundedTransport` gives that wait an end, so no watchdog is needed.
 * What was published but not yet written when the connection broke goes out after the
   reconnection, with `pending_size=0` too: seconds old orders. It is dropped at the disconnection.
-* With `max_reconnect_attempts=-1` a first connection is tried for ever, wrong passwords included.
+* With `max_reconnect_attempts=-1` a connection is tried for ever, with a key that is refused too.
+* Trusted certificates are forgotten when a node says that it speaks plain text, whoever says so.
 * A subject, a reply subject or a header that is not UTF-8, or a header cut short, ends the reading
   of the connection; nobody hears of it until pings go unanswered, 2 to 3 s later. Whoever may
   publish could keep a server deaf. `_TolerantClient` reads on.
@@ -27,10 +28,12 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import ParseResult
 
 import nats.errors
+import nkeys
 from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -45,9 +48,14 @@ PING_INTERVAL_S: Final = 1
 """With two pings unanswered a node counts as dead after 2 to 3 s, about as long as it takes a node
 to give up a client, and less than an election in NATS takes (4 to 9 s)."""
 
+REFUSED_S: Final = 3.0
+"""For how long nothing but refusals end a connection for good: nodes that learn of a new key one
+after another take a fraction of that."""
+
 RECONNECT_WAIT_S: Final = 0.1
 """Pause before a node is tried again: long enough for a dead cluster not to be a busy loop."""
 
+_FORBIDDEN: Final = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 
 Connection: TypeAlias = Client
 """An open connection, for those who pass it on."""
@@ -56,11 +64,38 @@ Connection: TypeAlias = Client
 class CannotConnect(Exception):
     """No server let us in: none answered in time, or one refused who we say we are."""
 
-    def __init__(self, servers: tuple[str, ...], cause: str) -> None:
-        """Name the servers that were tried, and what the last attempt said."""
+    def __init__(self, servers: tuple[str, ...], cause: str, *, is_refusal: bool = False) -> None:
+        """Name the servers that were tried, what the last attempt said, and whether it was that
+        they do not believe who we are, or we do not believe who they are."""
         super().__init__(f"cannot connect to NATS at {', '.join(servers)}: {cause}")
         self.servers = servers
         self.cause = cause
+        self.is_refusal = is_refusal
+
+
+class Credentials(Struct, frozen=True, kw_only=True):
+    """Who one is to NATS, and whom one trusts to be NATS; all of it may be left out."""
+
+    nkey: str | None = None
+    """A file with the seed of an nkey."""
+    creds: str | None = None
+    """A file with a user JWT and its seed, as an alternative."""
+    user: str | None = None
+    """A name and a password, as another."""
+    password: str | None = None
+    tls_ca: str | None = None
+    """A file with the certificates to trust. None: those of the system, when a node wants TLS."""
+    tls_cert: str | None = None
+    """A file with a certificate of one's own, for nodes that ask for one."""
+    tls_key: str | None = None
+    """A file with its private key."""
+
+    @property
+    def shown(self) -> str:
+        """Who one says to be, for people."""
+        if self.nkey is not None or self.creds is not None:
+            return f"the key in {self.nkey or self.creds}"
+        return "somebody without a key" if self.user is None else f"the user {self.user!r}"
 
 
 class ConnectionOptions(Struct, frozen=True, kw_only=True):
@@ -73,16 +108,10 @@ class ConnectionOptions(Struct, frozen=True, kw_only=True):
     """
     name: str
     """What operators see in NATS' list of connections."""
-    user: str | None = None
-    password: str | None = None
-    nkey_seed_file: str | None = None
-    """A file with the seed of an nkey, as an alternative to user and password."""
-    credentials_file: str | None = None
-    """A file with a user JWT and its seed, as another."""
-    tls_ca: str | None = None
-    """A file with the certificates to trust. None: those of the system, when a node wants TLS."""
+    credentials: Credentials = Credentials()
+    """Who we are to NATS, and whom we trust to be NATS."""
     inbox_prefix: str = "_INBOX"
-    """What reply subjects begin with. Peers have a prefix each, and may subscribe to that alone."""
+    """What reply subjects begin with."""
     first_connection_timeout_s: float = 5.0
     """How long a first connection is tried, over all servers. Later ones are tried for ever."""
 
@@ -105,8 +134,8 @@ async def connect(
         on_disconnected: Called when the connection is lost, or was closed. Until on_reconnected,
             whatever is published is refused at once, not kept for later.
         on_reconnected: Called when it is there again, its subscriptions included.
-        on_closed: Called when it is closed for good: by `close`, or by a node that will not have
-            us any more (credentials revoked, too many connections).
+        on_closed: Called when it is closed for good: by `close`, or by nodes that will not have
+            us any more (a key revoked, too many connections).
         on_cluster_changed: Called when the node tells that others came or went.
         on_error: Called with the text of what went wrong in the background: a permission missing,
             a subscription that drops messages, an attempt to reconnect that failed. Like the other
@@ -116,12 +145,17 @@ async def connect(
         CannotConnect: not within options.first_connection_timeout_s, or we were refused.
     """
     _read_as_nodes_write()
+    known = options.credentials
+    library_options = _library_options(options)
     client = _TolerantClient()
     client.on_cluster_changed = on_cluster_changed
+    client.wants_tls = library_options["tls"] is not None
     client._transport = _BoundedTransport()  # type: ignore[no-untyped-call]
     loop = asyncio.get_running_loop()
     is_made = is_refused = False
     cause = "no answer"
+    refused_since: float | None = None
+    closing: asyncio.Task[None] | None = None
 
     async def disconnected() -> None:
         # What was not written yet would go out after the reconnection; its senders will have
@@ -132,6 +166,8 @@ async def connect(
             on_disconnected()
 
     async def reconnected() -> None:
+        nonlocal refused_since
+        refused_since = None
         _transport_of(client).avoided = None
         if is_made and on_reconnected is not None:
             on_reconnected()
@@ -141,23 +177,29 @@ async def connect(
             on_closed()
 
     async def failed(error: Exception) -> None:
-        nonlocal cause, is_refused
-        text = str(error) or type(error).__name__
-        if is_made:
-            if on_error is not None:
-                on_error(text)
-        elif not is_refused:
+        nonlocal cause, is_refused, refused_since, closing
+        refusal = _refusal(error, known)
+        text = refusal or str(error) or type(error).__name__
+        if not is_made:
             # What follows a refusal is noise, as of a socket that was closed.
-            cause = text
-            is_refused = "authorization" in text.lower()
-            if is_refused:
-                # Trying again would not help; without this it would go on until the timeout.
-                first_connection.reschedule(loop.time())
+            if not is_refused:
+                cause = text
+                is_refused = refusal is not None
+                if is_refused:
+                    # Trying again would not help; without this it would go on until the timeout.
+                    first_connection.reschedule(loop.time())
+            return
+        if on_error is not None:
+            on_error(text)
+        if refusal is not None and not client.is_connected:
+            refused_since = refused_since or loop.time()
+            if loop.time() - refused_since >= REFUSED_S and closing is None:
+                closing = asyncio.create_task(client.close())
 
     try:
         async with asyncio.timeout(options.first_connection_timeout_s) as first_connection:
             await client.connect(
-                **_library_options(options),
+                **library_options,
                 disconnected_cb=disconnected,
                 reconnected_cb=reconnected,
                 closed_cb=closed,
@@ -165,12 +207,22 @@ async def connect(
             )
     except TimeoutError:
         await _discard(client)
-        raise CannotConnect(options.servers, cause) from None
+        raise CannotConnect(options.servers, cause, is_refusal=is_refused) from None
     except (OSError, nats.errors.Error) as error:
         await _discard(client)
-        raise CannotConnect(options.servers, str(error)) from error
+        refusal = _refusal(error, known)
+        raise CannotConnect(
+            options.servers, refusal or str(error), is_refusal=refusal is not None
+        ) from error
     is_made = True
     return client
+
+
+def forbidden_subject(text: str) -> str | None:
+    """Read what on_error was told: the subject that we may not publish to, in small letters as
+    nats-py 2.16.0 makes them; None when it is about anything else. The request got no answer."""
+    match = _FORBIDDEN.search(text)
+    return None if match is None else match[1].lower()
 
 
 async def reconnect(client: Client) -> bool:
@@ -212,18 +264,73 @@ async def _discard(client: Client) -> None:
     await client.close()
 
 
+def _refusal(error: Exception, known: Credentials) -> str | None:
+    """Say why a node does not let us in, or we do not trust it; None when it is anything else."""
+    text = str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        by = "the system" if known.tls_ca is None else known.tls_ca
+        return f"its certificate is not one that {by} vouches for ({error.verify_message})"
+    if isinstance(error, ssl.SSLError) and "alert" in text.lower():
+        with_certificate = "no certificate" if known.tls_cert is None else known.tls_cert
+        return f"it refused us with {with_certificate} ({error.reason})"
+    if isinstance(error, _PlainText):
+        return text
+    if "authorization violation" in text.lower() or "authentication" in text.lower():
+        return f"it refused {known.shown} (Authorization Violation)"
+    return None
+
+
+def _tls(options: ConnectionOptions) -> ssl.SSLContext | None:
+    known = options.credentials
+    if known.tls_ca is None and known.tls_cert is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=known.tls_ca)
+        if known.tls_cert is not None:
+            context.load_cert_chain(known.tls_cert, known.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(file for file in (known.tls_ca, known.tls_cert, known.tls_key) if file)
+        why = f"{files} cannot be used: {error}"
+        raise CannotConnect(options.servers, why, is_refusal=True) from error
+    return context
+
+
+def _check_key(options: ConnectionOptions) -> None:
+    # The library's errors for a file without a key are of all kinds.
+    file = options.credentials.nkey
+    if file is None:
+        return
+    try:
+        seed = bytearray(Path(file).read_bytes().strip())
+        nkeys.from_seed(seed).wipe()
+    except OSError as error:
+        why = f"the key cannot be read: {error}"
+        raise CannotConnect(options.servers, why, is_refusal=True) from error
+    except (nkeys.NkeysError, ValueError, IndexError) as error:
+        why = f"expected the seed of an nkey in {file} (SU…), found something else"
+        raise CannotConnect(options.servers, why, is_refusal=True) from error
+
+
+class _PlainText(nats.errors.Error):
+    """A node speaks plain text to somebody who trusts certificates only."""
+
+    def __str__(self) -> str:
+        return "expected a node that speaks TLS, found one that speaks plain text"
+
+
 def _library_options(options: ConnectionOptions) -> dict[str, Any]:
-    tls = None if options.tls_ca is None else ssl.create_default_context(cafile=options.tls_ca)
+    known = options.credentials
+    _check_key(options)
     return {
         "servers": list(options.servers),
         "name": options.name,
         # As options, since nodes that are learned by gossip do not get what stands in an address.
-        "user": options.user,
-        "password": options.password,
+        "user": known.user,
+        "password": known.password,
         "token": None,
-        "nkeys_seed": options.nkey_seed_file,
-        "user_credentials": options.credentials_file,
-        "tls": tls,
+        "nkeys_seed": known.nkey,
+        "user_credentials": known.creds,
+        "tls": _tls(options),
         "tls_handshake_first": False,
         "inbox_prefix": options.inbox_prefix,
         # Clients spread over the nodes by chance; with a fixed order all would sit on the first.
@@ -273,9 +380,12 @@ class _TolerantClient(Client):
     # What cannot be read is read as something that nobody has a right or a use for.
 
     on_cluster_changed: Callable[[], None] | None = None
+    wants_tls = False
     _nodes: frozenset[str] = frozenset()
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and self.wants_tls and not info.get("tls_required"):
+            raise _PlainText
         # The library (2.16.0) tells of nodes that come, not of those that go.
         await super()._process_info(info, initial_connection)
         nodes = frozenset(info.get("connect_urls") or ())
@@ -330,6 +440,19 @@ class _BoundedTransport(TcpTransport):
             self.avoided = None
             raise ConnectionRefusedError(f"{uri.netloc} is being left for another node")
         await super().connect(uri, buffer_size, connect_timeout)
+
+    async def connect_tls(
+        self,
+        uri: str | ParseResult,
+        ssl_context: ssl.SSLContext,
+        buffer_size: int,
+        connect_timeout: int,
+    ) -> None:
+        await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        assert self._io_writer is not None
+        # Otherwise it takes the end of a connection for half an end, which TLS does not have, and
+        # asyncio says so in its log.
+        self._io_writer.transport.get_protocol()._over_ssl = True  # type: ignore[attr-defined]
 
     async def wait_closed(self) -> None:
         closing = asyncio.ensure_future(super().wait_closed())  # type: ignore[no-untyped-call]

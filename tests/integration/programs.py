@@ -22,6 +22,7 @@ from deploy import processes
 from dex_client.errors import Unavailable
 from dex_client.standings import standings
 from dex_protocol.standing import MarketStanding, Role, ServerStanding
+from dex_runtime import keys
 from dex_runtime.connection import ConnectionOptions
 from tests.nats_nodes import Nodes, connected
 
@@ -160,7 +161,7 @@ class Exchange:
     async def open(self, market: str) -> int:
         """Open a market and wait until it is led; give the sequence that is told."""
         specification = {"market": market, "tick_size": "0.01", "lot_size": "0.001"}
-        async with connected(self.nodes) as client:
+        async with connected(self.nodes, role="operator") as client:
             answer = await asked(
                 client, f"dex.admin.{market}.open", {"specification": specification}
             )
@@ -169,13 +170,16 @@ class Exchange:
 
     async def status(self, market: str, *, min_sequence: int = 0) -> dict[str, Any]:
         """Ask how a market stands, until a server says so that has that commit."""
-        async with connected(self.nodes) as client:
+        async with connected(self.nodes, role="operator") as client:
             query = {"min_sequence": min_sequence}
             return await asked(client, f"dex.query.{market}.status.operator", query)
 
     async def standings(self) -> dict[str, ServerStanding]:
         """Ask all servers at once how they stand; by name. None that is stopped is among them."""
-        async with standings(ConnectionOptions(servers=self.nodes.urls, name="test")) as asking:
+        options = ConnectionOptions(
+            servers=self.nodes.urls, name="test", credentials=keys.of_role("operator")
+        )
+        async with standings(options) as asking:
             try:
                 answers = await asking.ask()
             except Unavailable:
@@ -184,7 +188,7 @@ class Exchange:
 
     async def first_in_log(self, market: str) -> dict[str, Any]:
         """Ask for the oldest commit that there still is, as a peer who knows none."""
-        async with connected(self.nodes) as client:
+        async with connected(self.nodes, role="operator") as client:
             query = {"from_sequence": 1, "limit": 1}
             answer = await asked(client, f"dex.query.{market}.log.operator", query)
         (payload,) = answer["commits"]
@@ -194,7 +198,7 @@ class Exchange:
 
     async def reaches(self, market: str, sequence: int) -> None:
         """Wait until a market's log has a commit."""
-        async with connected(self.nodes) as client:
+        async with connected(self.nodes, role="operator") as client:
             jetstream = client.jsm()
 
             async def look() -> bool | None:
@@ -208,7 +212,7 @@ class Exchange:
 
     async def reaches_term(self, market: str, term: int) -> None:
         """Wait until a market is led in a term, or in a later one."""
-        async with connected(self.nodes) as client:
+        async with connected(self.nodes, role="operator") as client:
             jetstream = client.jsm()
 
             async def look() -> bool | None:
@@ -222,7 +226,7 @@ class Exchange:
 
     async def log(self, market: str) -> list[bytes]:
         """Read what a market's log holds, oldest first."""
-        async with connected(self.nodes) as client:
+        async with connected(self.nodes, role="operator") as client:
             jetstream = client.jsm()
             state = (await jetstream.stream_info(f"DEX-LOG-{market}")).state
             sequences = range(max(state.first_seq, 1), state.last_seq + 1)

@@ -14,11 +14,9 @@ import msgspec
 
 from dex_engine import Market
 from dex_protocol.events import Commit
-from dex_runtime import connection
-from dex_runtime.connection import ConnectionOptions
 from dex_runtime.messaging import Requester
 from tests.integration.programs import PATIENCE_S, Exchange, Program, exchange
-from tests.nats_nodes import running
+from tests.nats_nodes import connected, running
 
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
 COMMIT_BYTES_MAX: Final = 512 * 1024
@@ -131,12 +129,8 @@ class Wire:
 @asynccontextmanager
 async def wired(target: Target, market: str) -> AsyncIterator[Wire]:
     """Connect for as long as the block lasts; the market is not opened."""
-    urls = target.exchange.nodes.urls
-    client = await connection.connect(ConnectionOptions(servers=urls, name="attacker"))
-    try:
+    async with connected(target.exchange.nodes) as client:
         yield Wire(await Requester.start(client), market)
-    finally:
-        await connection.close(client)
 
 
 async def raw(target: Target, *lines: bytes) -> None:

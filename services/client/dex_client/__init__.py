@@ -24,6 +24,7 @@ from dex_client.errors import (
     BookUnavailable,
     ExchangeError,
     LogTrimmed,
+    NotPermitted,
     OutcomeUnknown,
     ProtocolMismatch,
     Unavailable,
@@ -44,6 +45,7 @@ from dex_protocol.queries import (
     TradesReply,
 )
 from dex_protocol.receipts import Fill, Receipt
+from dex_runtime.connection import Credentials
 
 __all__ = [
     "Amend",
@@ -54,6 +56,7 @@ __all__ = [
     "Cancel",
     "CancelAll",
     "Command",
+    "Credentials",
     "Divergence",
     "Events",
     "Exchange",
@@ -61,6 +64,7 @@ __all__ = [
     "Fill",
     "LogTrimmed",
     "MarketView",
+    "NotPermitted",
     "Number",
     "OrderReply",
     "OrdersReply",

@@ -9,7 +9,7 @@ import asyncio
 import selectors
 import signal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
@@ -26,6 +26,7 @@ from dex_client.load.report import Report, to_json, to_text
 from dex_client.load.screen import INTERVAL_S, Screen
 from dex_client.load.session import CannotBegin, Session
 from dex_protocol.limits import BATCH_COUNT_MAX
+from dex_runtime.options import credential_options, credentials
 
 IN_FLIGHT_MAX: Final = 4_096
 """Requests under way: each has a task, and more would wait in the servers anyway."""
@@ -40,8 +41,8 @@ Example: buy 0.5 at 101.25 or less
   dex-client buy 0.5 --price 101.25
 
 Without a command it is the load generator: it sends a load of orders, reports, and checks what
-was answered. All options here but --nats are the load generator's; a command's options stand
-after its name.
+was answered. All options here but --nats and those of keys are the load generator's; a command's
+options stand after its name.
 
 \b
 Example: ten thousand orders by three peers to two markets, the report as JSON too
@@ -160,6 +161,7 @@ def _json_file(_: click.Context, __: click.Parameter, path: str | None) -> str |
 @click.pass_context
 def main(
     context: click.Context,
+    /,
     *,
     servers: tuple[str, ...],
     orders: int,
@@ -172,11 +174,15 @@ def main(
     json_file: str | None,
     no_verify: bool,
     deadline_s: float,
+    **others: Any,
 ) -> None:
     """Run the load generator, unless a subcommand was named."""
     if context.invoked_subcommand is not None:
         _refuse_options_of_the_load(context, context.invoked_subcommand)
         return
+    known = credentials(others)
+    if peers > 1 and (known.nkey or known.creds):
+        raise click.UsageError("expected one peer with the key that was named: leave --peers out")
     load = Load(
         orders=orders,
         markets=markets,
@@ -194,7 +200,7 @@ def main(
         loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
     ) as runner:
         try:
-            report = runner.run(_run(Session(load, servers), Screen(load)))
+            report = runner.run(_run(Session(load, servers, known), Screen(load)))
         except (CannotBegin, OverflowError) as error:
             raise CannotRun(str(error)) from error
         except ExchangeError as error:
@@ -203,12 +209,15 @@ def main(
     context.exit(0 if report.is_good else 1)
 
 
+_OF_COMMANDS_TOO: Final = {"servers", *(str(option.name) for option in credential_options())}
+
+
 def _refuse_options_of_the_load(context: click.Context, subcommand: str) -> None:
     # A command would not see them: an order would go to another market than was asked for.
     for parameter in context.command.params:
         name = str(parameter.name)
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and name != "servers":
+        if given and name not in _OF_COMMANDS_TOO:
             raise click.UsageError(
                 f"{parameter.opts[0]} stands before {subcommand}, where it is the load "
                 f"generator's: a command's own options stand after its name."
@@ -243,6 +252,8 @@ def _print(report: Report, json_file: str | None) -> None:
         with click.open_file(json_file, "wb") as file:
             file.write(to_json(report))
 
+
+main.params += credential_options()
 
 for command in (
     *(buy, sell, cancel, amend, cancel_all),

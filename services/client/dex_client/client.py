@@ -54,7 +54,8 @@ from dex_protocol.queries import (
 )
 from dex_protocol.reasons import Reason
 from dex_protocol.receipts import Receipt
-from dex_runtime.connection import ConnectionOptions
+from dex_runtime import keys
+from dex_runtime.connection import ConnectionOptions, Credentials
 
 DEADLINE_S: Final = 30.0
 """How long a call tries: a NATS node's death takes 4 to 9 s to repair, a server's restart by hand
@@ -478,11 +479,7 @@ async def connect(
     deadline_s: float = DEADLINE_S,
     policy: Policy | None = None,
     first_connection_timeout_s: float = 5.0,
-    user: str | None = None,
-    password: str | None = None,
-    nkey_seed_file: str | None = None,
-    credentials_file: str | None = None,
-    tls_ca: str | None = None,
+    credentials: Credentials = Credentials(),  # noqa: B008  (frozen)
     inbox_prefix: str = "_INBOX",
 ) -> AsyncIterator[Exchange]:
     """Be a peer on an exchange for as long as the block lasts.
@@ -495,12 +492,9 @@ async def connect(
         deadline_s: How long each call tries.
         policy: More about that, instead.
         first_connection_timeout_s: How long to try to connect; later it is tried for ever.
-        user: For nodes that ask for one, and likewise the next four.
-        password: Of that user.
-        nkey_seed_file: A file with the seed of an nkey.
-        credentials_file: A file with a user JWT and its seed.
-        tls_ca: A file with the certificates to trust.
-        inbox_prefix: What reply subjects begin with, where peers have one each.
+        credentials: The peer's key, and whom to trust. What is left out is looked for among the
+            keys of an exchange on this machine: in $DEX_KEYS, or else in .dex/keys.
+        inbox_prefix: What reply subjects begin with.
 
     Raises:
         Unreachable: no node let us in.
@@ -514,11 +508,7 @@ async def connect(
     options = ConnectionOptions(
         servers=tuple(servers),
         name=f"dex-client {peer}",
-        user=user,
-        password=password,
-        nkey_seed_file=nkey_seed_file,
-        credentials_file=credentials_file,
-        tls_ca=tls_ca,
+        credentials=keys.of_peer(peer, credentials),
         inbox_prefix=inbox_prefix,
         first_connection_timeout_s=first_connection_timeout_s,
     )

@@ -4,6 +4,7 @@ Exception
 └── ExchangeError
     ├── Unavailable         nothing happened: ask again whenever you like
     │   ├── Unreachable     no NATS server lets us in
+    │   ├── NotPermitted    it lets us in, but not ask for this
     │   └── BookUnavailable a replica is being rebuilt, or has ended
     ├── OutcomeUnknown      it may have happened: ask again with the same id, and only with that
     ├── NotConfirmed        an operator's wish may have been done: do it again, which is harmless
@@ -32,12 +33,39 @@ class Unavailable(ExchangeError):
 
 
 class Unreachable(Unavailable):
-    """No NATS server let us in: none answered in time, or one refused who we say we are."""
+    """No NATS server let us in: none answered in time, or one refused who we say we are.
 
-    def __init__(self, text: str, *, deadline_s: float) -> None:
+    Attributes:
+        is_refusal: Whether it was the latter, or we did not believe who they are.
+    """
+
+    def __init__(self, text: str, *, deadline_s: float, is_refusal: bool = False) -> None:
         Exception.__init__(self, text)
+        self.is_refusal = is_refusal
         self.what = "a NATS server"
         self.deadline_s = deadline_s
+
+
+class NotPermitted(Unavailable):
+    """NATS let us in, and did not pass on what we asked: our key does not allow it.
+
+    Attributes:
+        subject: Where it was to go.
+        who: Whose key it is, as far as we know.
+    """
+
+    def __init__(self, subject: str, *, who: str) -> None:
+        is_peers = subject.startswith(("dex.orders.", "dex.query."))
+        expected = f"of {subject.rpartition('.')[2]!r}" if is_peers else "of an operator"
+        Exception.__init__(
+            self,
+            f"NATS does not let {who} publish to {subject}, and nothing was done: "
+            f"expected the key {expected}",
+        )
+        self.what = subject
+        self.subject = subject
+        self.who = who
+        self.deadline_s = 0.0
 
 
 class BookUnavailable(Unavailable):

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Protocol
 from weakref import WeakSet
 
-from dex_client.errors import Unreachable
+from dex_client.errors import NotPermitted, Unreachable
 from dex_runtime import connection
 from dex_runtime.connection import CannotConnect, Connection, ConnectionOptions
 from dex_runtime.listening import Listener
@@ -58,6 +58,9 @@ class Link:
         self._silence_s = SILENCE_S
         self._under_way = 0
         self._ended = 0.0
+        self._who = ""
+        # What NATS did not let us publish to, in small letters.
+        self._forbidden: set[str] = set()
         self.is_closed = False
 
     @property
@@ -75,6 +78,10 @@ class Link:
         """Send a request and wait for its reply, as `Requester.request` does.
 
         NB: the wait may be cut short, to leave a silent node in time.
+
+        Raises:
+            NoResponder, NoReply: as there.
+            NotPermitted: NATS does not pass it on.
         """
         if self._requester is None:
             raise NoResponder("the connection is closed")
@@ -89,6 +96,10 @@ class Link:
                 subject, payload, timeout_s=min(timeout_s, patience)
             )
         except (NoResponder, NoReply):
+            if subject.lower() in self._forbidden:
+                # Perhaps not any more, the next time.
+                self._forbidden.clear()
+                raise NotPermitted(subject, who=self._who) from None
             await self._leave_if_silent(loop.time())
             raise
         finally:
@@ -132,10 +143,15 @@ class Link:
                 options,
                 on_reconnected=self._tell_followers,
                 on_closed=self._closed,
-                on_error=_say,
+                on_error=self._on_error,
             )
         except CannotConnect as error:
-            raise Unreachable(str(error), deadline_s=options.first_connection_timeout_s) from error
+            raise Unreachable(
+                str(error),
+                deadline_s=options.first_connection_timeout_s,
+                is_refusal=error.is_refusal,
+            ) from error
+        self._who = options.credentials.shown
         self._requester = await Requester.start(self._client)
 
     async def close(self) -> None:
@@ -156,6 +172,14 @@ class Link:
             _log.warning("nothing was answered for %.1f s: trying another NATS node", now - since)
         self._silent_since = now
         self._silence_s = min(2 * self._silence_s, SILENCE_MAX_S)
+
+    def _on_error(self, text: str) -> None:
+        subject = connection.forbidden_subject(text)
+        if subject is None:
+            _log.info("NATS: %s", text)
+        else:
+            # It looks like silence to who asked; `request` says it.
+            self._forbidden.add(subject)
 
     def _closed(self) -> None:
         self.is_closed = True
@@ -179,9 +203,3 @@ async def linked(options: ConnectionOptions) -> AsyncIterator[Link]:
         yield link
     finally:
         await link.close()
-
-
-def _say(text: str) -> None:
-    # A right that is missing looks like silence to who asked; all else heals by itself.
-    level = logging.WARNING if "permission" in text.lower() else logging.INFO
-    _log.log(level, "NATS: %s", text)

@@ -97,7 +97,11 @@ async def standings(options: ConnectionOptions) -> AsyncIterator[Standings]:
     try:
         client = await connection.connect(options, on_error=_say)
     except CannotConnect as error:
-        raise Unreachable(str(error), deadline_s=options.first_connection_timeout_s) from error
+        raise Unreachable(
+            str(error),
+            deadline_s=options.first_connection_timeout_s,
+            is_refusal=error.is_refusal,
+        ) from error
     try:
         requester = await Requester.start(client)
         try:

@@ -5,12 +5,12 @@ import re
 import secrets
 import sys
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from dex_protocol import limits
-from dex_runtime import discovery, topology
+from dex_runtime import discovery, keys, options, topology
 from dex_runtime.connection import Connection
 from dex_runtime.messaging import Requester
 from dex_runtime.service import run, set_up_logging
@@ -72,7 +72,13 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
     help="Cut each log before the older of its two snapshots, for good. Off, logs grow for ever.",
 )
 def main(
-    name: str, nats: str, replicas: str, window: int, snapshot_commits: int, trim_logs: bool
+    name: str,
+    nats: str,
+    replicas: str,
+    window: int,
+    snapshot_commits: int,
+    trim_logs: bool,
+    **others: Any,
 ) -> None:
     """Hold the exchange's markets, and lead a fair share of them, until told to stop.
 
@@ -90,6 +96,7 @@ def main(
     config = Config(
         name=name,
         nats=addresses,
+        credentials=keys.of_role("server", options.credentials(others)),
         replicas=int(replicas),
         settings=Settings(window=window, snapshot_commits=snapshot_commits, trims_log=trim_logs),
     )
@@ -100,6 +107,9 @@ def main(
             explained=(ConnectionLost, ServerDisplaced),
         )
     )
+
+
+main.params += options.credential_options()
 
 
 async def connect_and_serve(config: Config, stop: asyncio.Event) -> None:

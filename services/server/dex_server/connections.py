@@ -58,7 +58,9 @@ class Connections:
             watcher: Told when it is lost and there again, and when NATS nodes come and go.
         """
         options = ConnectionOptions(
-            servers=self._config.nats, name=f"{self._config.name}-{purpose}"
+            servers=self._config.nats,
+            name=f"{self._config.name}-{purpose}",
+            credentials=self._config.credentials,
         )
         client = await self._until_there(
             lambda: connection.connect(

@@ -14,13 +14,23 @@ import click
 from click.core import ParameterSource
 from msgspec import Struct
 
+from dex_client.administration import OPERATOR
 from dex_client.client import Exchange, connect
-from dex_client.commands.options import CannotRun, above_0, market_name, nats_servers, peer_name
+from dex_client.commands.options import (
+    WHERE_KEYS_ARE,
+    CannotRun,
+    above_0,
+    market_name,
+    nats_servers,
+    peer_name,
+    unreachable_hint,
+)
 from dex_client.commands.output import Output, refusal_text
 from dex_client.errors import (
     ExchangeError,
     LogTrimmed,
     NotConfirmed,
+    NotPermitted,
     OutcomeUnknown,
     Unavailable,
     UnknownMarket,
@@ -29,6 +39,9 @@ from dex_client.errors import (
 from dex_protocol.commands import Command
 from dex_protocol.reasons import Reason
 from dex_protocol.receipts import Receipt, refused
+from dex_runtime import keys
+from dex_runtime.connection import ConnectionOptions, Credentials
+from dex_runtime.options import credential_options, credentials
 
 PROGRAM: Final = "dex-client"
 
@@ -54,6 +67,8 @@ class Caller(Struct):
     market: str
     deadline_s: float
     output: Output
+    credentials: Credentials
+    """As far as they were named."""
     under_way: Command | None = None
     """What was sent and has no outcome yet; it has an id."""
 
@@ -69,8 +84,19 @@ class Caller(Struct):
             peer=self.peer,
             deadline_s=self.deadline_s,
             first_connection_timeout_s=min(CONNECTION_TIMEOUT_S, self.deadline_s),
+            credentials=self.credentials,
         ) as exchange:
             yield exchange
+
+    @property
+    def as_operator(self) -> ConnectionOptions:
+        """How to connect as an operator."""
+        return ConnectionOptions(
+            servers=self.servers,
+            name=f"{PROGRAM} {OPERATOR}",
+            credentials=keys.of_role("operator", self.credentials),
+            first_connection_timeout_s=min(CONNECTION_TIMEOUT_S, self.deadline_s),
+        )
 
     def refuse(self, receipt: Receipt, hint: str = "") -> NoReturn:
         """Say why something was refused, in a line with a hint, and end with exit code 1."""
@@ -157,9 +183,9 @@ class AskingCommand(click.Command):
         try:
             asyncio.run(main)
         except Unreachable as error:
-            raise CannotRun(
-                f"{error}; start an exchange with `just up`, or name its NATS servers with --nats"
-            ) from error
+            raise CannotRun(f"{error}{unreachable_hint(is_refusal=error.is_refusal)}") from error
+        except NotPermitted as error:
+            raise CannotRun(f"{error}{WHERE_KEYS_ARE}") from error
         except Unavailable as error:
             raise CannotRun(
                 f"{error}, and nothing was done; see that a server runs, "
@@ -219,6 +245,7 @@ def _caller(context: click.Context, values: dict[str, Any]) -> Caller:
         market=values.pop("market_name", MARKET),
         deadline_s=values.pop("deadline_s"),
         output=Output(as_json=values.pop("as_json")),
+        credentials=credentials(values, otherwise=root.params),
     )
 
 
@@ -258,6 +285,7 @@ def _shared_options(*, peer: bool, market: bool) -> list[click.Parameter]:
             metavar="URL",
             help=f"Address of a NATS server; also before the command, see `{PROGRAM} --help`.",
         ),
+        *credential_options(),
         click.Option(
             ["--deadline", "deadline_s"],
             type=float,

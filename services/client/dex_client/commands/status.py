@@ -12,14 +12,12 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from dex_client.administration import OPERATOR
-from dex_client.commands.frame import CONNECTION_TIMEOUT_S, PROGRAM, Caller, OperatorCommand
+from dex_client.commands.frame import Caller, OperatorCommand
 from dex_client.commands.options import CannotRun
 from dex_client.commands.output import Cell, table, time_text
 from dex_client.comparison import Mark, MarketView, ReplicaView, ServerView, View, compare
 from dex_client.errors import Unavailable, Unreachable
 from dex_client.standings import TIMEOUT_S, Standings, standings
-from dex_runtime.connection import ConnectionOptions
 
 INTERVAL_S: Final = 1.0
 """Between two pictures: the eye needs it to see what changed, and servers do not feel it."""
@@ -70,13 +68,8 @@ async def status(caller: Caller, *, watch: bool) -> None:
     Example: go on looking, and red is what to look at
       dex-client status --watch
     """
-    options = ConnectionOptions(
-        servers=caller.servers,
-        name=f"{PROGRAM} {OPERATOR}",
-        first_connection_timeout_s=min(CONNECTION_TIMEOUT_S, caller.deadline_s),
-    )
     timeout_s = min(TIMEOUT_S, caller.deadline_s)
-    async with standings(options) as servers:
+    async with standings(caller.as_operator) as servers:
         if watch:
             await _watch(caller, servers, timeout_s)
         try:

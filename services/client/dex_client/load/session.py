@@ -9,7 +9,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from dex_client.errors import ExchangeError, ProtocolMismatch, Unavailable
+from dex_client.commands.options import unreachable_hint
+from dex_client.errors import ExchangeError, NotPermitted, ProtocolMismatch, Unavailable
 from dex_client.ids import Ids
 from dex_client.load.options import Load
 from dex_client.load.profile import Profile, profile_random
@@ -20,10 +21,19 @@ from dex_client.load.verification import Audit, Verified, total
 from dex_client.queries import Queries
 from dex_client.retry import Policy
 from dex_engine import InvariantViolated, Market
+from dex_protocol import subjects
 from dex_protocol.ids import Pair, make_pair
 from dex_protocol.queries import StatusReply
 from dex_protocol.receipts import Receipt
-from dex_runtime.connection import CannotConnect, ConnectionOptions, close, connect
+from dex_runtime import keys
+from dex_runtime.connection import (
+    CannotConnect,
+    ConnectionOptions,
+    Credentials,
+    close,
+    connect,
+    forbidden_subject,
+)
 from dex_runtime.messaging import Requester
 
 BEGIN_DEADLINE_S: Final = 5.0
@@ -64,7 +74,12 @@ class Session:
         commits_count: How many there are to read.
     """
 
-    def __init__(self, load: Load, servers: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        load: Load,
+        servers: tuple[str, ...],
+        credentials: Credentials = Credentials(),  # noqa: B008  (frozen)
+    ) -> None:
         """Prepare; `run` does it."""
         self.record = Record(keep=load.verify)
         self.phase: Phase = "beginning"
@@ -72,6 +87,7 @@ class Session:
         self.commits_count = 0
         self._load = load
         self._servers = servers
+        self._credentials = credentials
         self._random = Random(load.seed)
         self._nats_error: str | None = None
         self._verified: Verified | None = None
@@ -116,17 +132,20 @@ class Session:
         options = ConnectionOptions(
             servers=self._servers,
             name=f"dex-client {name}",
+            credentials=self._credentials_of(name),
             first_connection_timeout_s=BEGIN_DEADLINE_S,
         )
         try:
             client = await connect(options, on_error=self._hear)
         except CannotConnect as error:
-            raise CannotBegin(
-                f"{error}; start an exchange with `just up`, or name its NATS servers with --nats"
-            ) from error
+            hint = unreachable_hint(is_refusal=error.is_refusal)
+            raise CannotBegin(f"{error}{hint}") from error
         connections.push_async_callback(close, client)
         requester = await Requester.start(client)
         return _Peer(name, requester, self._queries(name, requester, BEGIN_DEADLINE_S), {})
+
+    def _credentials_of(self, peer: str) -> Credentials:
+        return keys.of_peer(peer, self._credentials)
 
     def _hear(self, error: str) -> None:
         # NATS refuses without an answer: what it said in the background explains the silence.
@@ -140,6 +159,12 @@ class Session:
         try:
             status = await peer.queries.status(market)
         except Unavailable as error:
+            subject = subjects.query(market, "status", peer.name)
+            if forbidden_subject(self._nats_error or "") == subject.lower():
+                raise CannotBegin(
+                    f"{NotPermitted(subject, who=self._credentials_of(peer.name).shown)}; "
+                    f"`just peers add {peer.name}` makes one on this machine"
+                ) from error
             heard = "" if self._nats_error is None else f" (NATS says: {self._nats_error})"
             raise CannotBegin(
                 f"no server answers for the market {market}{heard}; "
