@@ -1,5 +1,6 @@
 """What is refused, for which reason, by a server on real NATS; and what happens by itself."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -93,6 +94,40 @@ async def test_empty_query_is_one_with_its_defaults(wire: Client, opened: str) -
     answer = await ask(wire, f"dex.query.{opened}.status.alice", b"")
 
     assert answer["state"] == "trading"
+
+
+async def test_peer_that_pulls_the_log_is_limited_and_others_are_answered(
+    wire: Client, opened: str
+) -> None:
+    for first in (1, 1_001):
+        batch = [
+            {"op": "submit", "side": "buy", "quantity": "1", "price": "100"}
+            | {"order_id": f"order_alice_1_{number}"}
+            for number in range(first, first + 1_000)
+        ]
+        await ask(wire, f"dex.orders.{opened}.alice", batch)
+    newest = (await ask(wire, f"dex.query.{opened}.status.bob"))["sequence"]
+    log = {"from_sequence": 1}
+    pulling = [
+        asyncio.create_task(ask(wire, f"dex.query.{opened}.log.alice", log)) for _ in range(300)
+    ]
+    await asyncio.sleep(0)
+    status = await ask(wire, f"dex.query.{opened}.status.bob")
+    page = await ask(wire, f"dex.query.{opened}.log.bob", log)
+    pulled = await asyncio.gather(*pulling)
+
+    limited = [answer for answer in pulled if answer.get("reason") == "rate_limited"]
+    assert limited
+    assert {answer["status"] for answer in limited} == {"retry"}
+    assert all(answer["message"].startswith("expected ") for answer in limited)
+    assert status["sequence"] == page["sequence"] == newest
+    assert page in pulled
+    # Who waits is answered.
+    again = await ask(wire, f"dex.query.{opened}.status.alice")
+    while again.get("reason") == "rate_limited":
+        await asyncio.sleep(0.1)
+        again = await ask(wire, f"dex.query.{opened}.status.alice")
+    assert again["sequence"] == newest
 
 
 async def test_orders_of_no_market_reach_nobody(wire: Client, market: str) -> None:

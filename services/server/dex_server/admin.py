@@ -6,7 +6,7 @@ Any server takes an operator's request, and hands on what is the leader's to dec
 import asyncio
 from typing import Final
 
-from dex_protocol import subjects
+from dex_protocol import limits, subjects
 from dex_protocol.administration import REQUESTS, AdminReply, OpenRequest, What
 from dex_protocol.codec import UNREADABLE, decode_as, decode_reply, encode
 from dex_protocol.ids import is_market
@@ -41,6 +41,7 @@ class Admin:
         """Take the server's markets, and the connection to hand requests on over."""
         self._markets = markets
         self._requester = requester
+        self._count = 0
 
     def on_request(self, incoming: Incoming) -> None:
         """Answer an operator's request, or have it answered."""
@@ -49,10 +50,27 @@ class Admin:
         if isinstance(read, Receipt):
             answer = incoming.reply_to.send(encode(read))
             self._markets.spawn(answer)
-        elif isinstance(read, OpenRequest):
-            self._markets.spawn(self._open(market, read, incoming.reply_to))
+        elif self._count >= limits.ADMINISTERED_COUNT_MAX:
+            busy = retry(
+                RetryReason.busy,
+                f"expected at most {limits.ADMINISTERED_COUNT_MAX} operators' requests under way"
+                " in a server, found one more",
+            )
+            self._markets.spawn(incoming.reply_to.send(encode(busy)))
         else:
-            self._markets.spawn(self._administer(market, read, incoming))
+            self._count += 1
+            self._markets.spawn(self._take_on(market, read, incoming))
+
+    async def _take_on(
+        self, market: str, read: OpenRequest | Administered, incoming: Incoming
+    ) -> None:
+        try:
+            if isinstance(read, OpenRequest):
+                await self._open(market, read, incoming.reply_to)
+            else:
+                await self._administer(market, read, incoming)
+        finally:
+            self._count -= 1
 
     def on_handed_on(self, incoming: Incoming) -> None:
         """Answer what another server handed on: as the leader, or not at all."""

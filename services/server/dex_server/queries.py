@@ -2,12 +2,17 @@
 
 What is about the state goes to the market's replica, which answers when the state it speaks of is
 stored. `log` and `snapshot` are about what is stored already, and are answered from there.
+
+Each peer has its share of the answers' bytes, of places to wait, and of turns to read what is
+stored. Whose share is used up is told so before anything is done for it.
 """
 
 import asyncio
 import base64
 import logging
-from typing import Final
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from msgspec import UNSET, Struct
 
@@ -18,7 +23,7 @@ from dex_protocol.queries import QUERIES, LogQuery, LogReply, Query, SnapshotQue
 from dex_protocol.reasons import Reason, RetryReason
 from dex_protocol.receipts import Receipt, refused, retry
 from dex_runtime.clock import monotonic_us
-from dex_runtime.serving import Incoming
+from dex_runtime.serving import Incoming, ReplyAddress
 from dex_server.driver import Driver
 from dex_server.markets import Markets
 from dex_server.replication.effects import Asked
@@ -29,6 +34,8 @@ from dex_server.replication.ports import (
     SnapshotName,
     Snapshots,
 )
+from dex_server.replication.questions import too_many_of
+from dex_server.shares import Places, Shares, Turns
 
 WAIT_S: Final = 0.02
 """Between two looks whether `min_sequence` is reached, for queries about what is stored."""
@@ -36,16 +43,43 @@ WAIT_S: Final = 0.02
 _log: Final = logging.getLogger(__name__)
 
 
+class Counted(Struct, frozen=True):
+    """Where an answer goes that counts as its peer's."""
+
+    reply_to: ReplyAddress
+    peer: str
+    shares: Shares
+    places: Places
+    now_us: Callable[[], int]
+
+    async def send(self, payload: bytes) -> None:
+        """Count the answer, and send it."""
+        self.places.give_back(self.peer)
+        count = max(len(payload), limits.ANSWER_BYTES_MIN)
+        self.shares.take(self.peer, count, now=self.now_us())
+        await self.reply_to.send(payload)
+
+
 class Queries:
     """The queries to one server."""
 
-    def __init__(self, markets: Markets, snapshots: Snapshots) -> None:
-        """Take the server's markets, and the store of snapshots."""
+    def __init__(
+        self,
+        markets: Markets,
+        snapshots: Snapshots,
+        *,
+        now_us: Callable[[], int] = monotonic_us,
+    ) -> None:
+        """Take the server's markets, the store of snapshots, and a clock that never goes back."""
         self._markets = markets
         self._snapshots = snapshots
-        # How many wait for what is stored, and turns to read it.
+        self._now_us = now_us
+        self._shares = Shares()
+        self._places = Places()
+        # How many wait for JetStream, and whose; and turns to read what is stored.
         self._count = 0
-        self._reading = asyncio.Semaphore(limits.READS_COUNT_MAX)
+        self._waiting: Counter[str] = Counter()
+        self._turns = Turns(limits.READS_COUNT_MAX, peer_count_max=limits.PEER_READS_COUNT_MAX)
         # The bytes of the snapshot that was asked for last, of each market.
         self._loaded: dict[str, tuple[SnapshotName, bytes]] = {}
         # Of many that ask for its parts at once, one loads it.
@@ -54,79 +88,105 @@ class Queries:
     def on_request(self, incoming: Incoming) -> None:
         """Answer a query, or have it answered."""
         _, _, market, what, peer = incoming.subject.split(".", 4)
-        query = self._read(what, peer, incoming.payload)
+        now = self._now_us()
+        if not is_peer(peer):
+            # Nothing is remembered of one that cannot be.
+            wrong = f"expected a peer's name, found {peer[:80]!r}"
+            self._send(incoming.reply_to, refused(Reason.malformed, wrong))
+            return
+        if not self._shares.has_some(peer, now=now):
+            self._send(incoming.reply_to, _too_much_for(peer))
+            return
+        if not self._places.take(peer, now=now):
+            count_max = limits.PEER_UNANSWERED_COUNT_MAX
+            self._send(incoming.reply_to, too_many_of(peer, count_max=count_max))
+            return
+        reply_to = Counted(incoming.reply_to, peer, self._shares, self._places, self._now_us)
+        query = _read(what, incoming.payload)
         driver = self._markets.drivers.get(market)
         if isinstance(query, Receipt):
-            self._markets.spawn(incoming.reply_to.send(encode(query)))
-        elif driver is not None:
-            self._hand_on(driver, peer, query, incoming)
-        elif self._has_room():
-            self._markets.spawn(self._find_market(market, peer, query, incoming))
+            self._send(reply_to, query)
+            return
+        asked = Asked(peer, query, reply_to, now)
+        if driver is None:
+            # Counted at once: many names may be asked for before the first is looked up.
+            self._shares.take(peer, limits.READ_BYTES_MIN, now=now)
+            self._begin(asked, lambda: self._find_market(market, asked))
+        elif isinstance(query, LogQuery | SnapshotQuery):
+            self._begin(asked, lambda: self._answer_stored(driver, asked, query))
         else:
-            self._markets.spawn(incoming.reply_to.send(encode(retry(RetryReason.busy))))
+            driver.give(asked)
 
-    def _hand_on(self, driver: Driver, peer: str, query: Query, incoming: Incoming) -> None:
-        if not isinstance(query, LogQuery | SnapshotQuery):
-            driver.give(Asked(peer, query, incoming.reply_to, monotonic_us()))
-        elif self._has_room():
-            self._markets.spawn(self._answer_stored(driver, query, incoming))
+    def _send(self, reply_to: ReplyAddress | Counted, answer: Receipt) -> None:
+        self._markets.spawn(reply_to.send(encode(answer)))
+
+    # --- What JetStream is asked for ------------------------------------------------------------
+
+    def _begin(self, asked: Asked, answer: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._waiting[asked.peer] >= limits.PEER_QUERIES_COUNT_MAX:
+            self._send(
+                asked.reply_to, too_many_of(asked.peer, count_max=limits.PEER_QUERIES_COUNT_MAX)
+            )
+        elif self._count >= limits.WAITING_QUERIES_COUNT_MAX:
+            self._send(asked.reply_to, retry(RetryReason.busy))
         else:
-            self._markets.spawn(incoming.reply_to.send(encode(retry(RetryReason.busy))))
+            self._count += 1
+            self._waiting[asked.peer] += 1
+            self._markets.spawn(self._counted(asked.peer, answer))
 
-    def _has_room(self) -> bool:
-        return self._count < limits.WAITING_QUERIES_COUNT_MAX
+    async def _counted(self, peer: str, answer: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await answer()
+        finally:
+            self._count -= 1
+            self._waiting[peer] -= 1
+            if not self._waiting[peer]:
+                del self._waiting[peer]
 
-    async def _find_market(self, market: str, peer: str, query: Query, incoming: Incoming) -> None:
-        self._count += 1
+    async def _find_market(self, market: str, asked: Asked) -> None:
         try:
             driver = await self._markets.find(market)
         except LogUnavailable as unavailable:
             answer = retry(RetryReason.unavailable, str(unavailable))
         else:
             if driver is not None:
-                self._hand_on(driver, peer, query, incoming)
+                if isinstance(asked.query, LogQuery | SnapshotQuery):
+                    await self._answer_stored(driver, asked, asked.query)
+                else:
+                    driver.give(asked)
                 return
             answer = refused(Reason.unknown_market, f"there is no market {market[:80]!r}")
-        finally:
-            self._count -= 1
-        await incoming.reply_to.send(encode(answer))
-
-    def _read(self, what: str, peer: str, payload: bytes) -> Query | Receipt:
-        if not is_peer(peer):
-            return refused(Reason.malformed, f"expected a peer's name, found {peer[:80]!r}")
-        kind = QUERIES.get(what)
-        if kind is None:
-            expected = ", ".join(QUERIES)
-            return refused(Reason.unknown_value, f"expected one of {expected}, found {what[:80]!r}")
-        return decode_as(payload, kind)
-
-    # --- What is stored -------------------------------------------------------------------------
+        await asked.reply_to.send(encode(answer))
 
     async def _answer_stored(
-        self, driver: Driver, query: LogQuery | SnapshotQuery, incoming: Incoming
+        self, driver: Driver, asked: Asked, query: LogQuery | SnapshotQuery
     ) -> None:
-        self._count += 1
         try:
             async with asyncio.timeout(limits.MIN_SEQUENCE_WAIT_US / 1e6):
                 while driver.replica.stored < max(query.min_sequence, 1):  # noqa: ASYNC110  (rare)
                     await asyncio.sleep(WAIT_S)
-                await self._reading.acquire()
-            reply: Struct = await self._read_stored(driver, query)
+                await self._turns.take(asked.peer)
+            reply: Struct = await self._read_stored(driver, asked.peer, query)
         except TimeoutError:
             reply = retry(RetryReason.unavailable)
         except LogUnavailable as unavailable:
             reply = retry(RetryReason.unavailable, str(unavailable))
-        finally:
-            self._count -= 1
-        await incoming.reply_to.send(encode(reply))
+        await asked.reply_to.send(encode(reply))
 
-    async def _read_stored(self, driver: Driver, query: LogQuery | SnapshotQuery) -> Struct:
+    async def _read_stored(
+        self, driver: Driver, peer: str, query: LogQuery | SnapshotQuery
+    ) -> Struct:
         try:
+            now = self._now_us()
+            if not self._shares.has_some(peer, now=now):
+                # What was answered meanwhile was more than it had left.
+                return _too_much_for(peer)
+            self._shares.take(peer, limits.READ_BYTES_MIN, now=now)
             if isinstance(query, LogQuery):
                 return await self._log(driver, query)
             return await self._snapshot(driver, query)
         finally:
-            self._reading.release()
+            self._turns.give_back(peer)
 
     async def _log(self, driver: Driver, query: LogQuery) -> LogReply:
         # Nothing beyond what is known to be stored, whatever else may stand there already.
@@ -171,6 +231,22 @@ class Queries:
             data = await self._snapshots.load(name)
             self._loaded[name.market] = (name, data)
             return data
+
+
+def _read(what: str, payload: bytes) -> Query | Receipt:
+    kind = QUERIES.get(what)
+    if kind is None:
+        expected = ", ".join(QUERIES)
+        return refused(Reason.unknown_value, f"expected one of {expected}, found {what[:80]!r}")
+    return decode_as(payload, kind)
+
+
+def _too_much_for(peer: str) -> Receipt:
+    return retry(
+        RetryReason.rate_limited,
+        f"expected {peer} to ask for at most {limits.PEER_ANSWERS_BYTES_PER_SECOND} bytes of"
+        " answers in a second, found more",
+    )
 
 
 def _fitting(commits: list[str]) -> list[str]:

@@ -36,13 +36,18 @@ def queries(replica: Replica) -> Queries:
 async def test_a_question_is_asked_again_until_somebody_answers(
     replica: Replica, queries: Queries
 ) -> None:
-    replica.instead = [NoResponder("503"), NoReply("silence"), encode(retry(RetryReason.busy))]
+    replica.instead = [
+        NoResponder("503"),
+        NoReply("silence"),
+        encode(retry(RetryReason.busy)),
+        encode(retry(RetryReason.rate_limited)),
+    ]
 
     status = await queries.status(MARKET)
 
     assert isinstance(status, StatusReply)
     assert status.digest == replica.market.digest
-    assert replica.asked == ["status"] * 4
+    assert replica.asked == ["status"] * 5
 
 
 async def test_a_question_that_nobody_answers_is_given_up(

@@ -100,10 +100,59 @@ def test_replica_in_doubt_of_its_log_answers_nothing(leader: Harness, follower: 
 
 def test_more_queries_than_may_wait_are_busy(follower: Harness) -> None:
     far = StatusQuery(min_sequence=9)
-    for _ in range(limits.WAITING_QUERIES_COUNT_MAX):
-        follower.ask(far)
+    peers = limits.WAITING_QUERIES_COUNT_MAX // limits.PEER_QUERIES_COUNT_MAX
+    for number in range(peers):
+        for _ in range(limits.PEER_QUERIES_COUNT_MAX):
+            follower.ask(far, peer=f"peer-{number}")
 
     assert follower.retries(follower.ask(far)) == ["busy"]
+
+
+def test_peer_with_more_queries_than_one_may_have_waiting_takes_no_place_of_others(
+    leader: Harness, follower: Harness
+) -> None:
+    far = StatusQuery(min_sequence=2)
+    waiting = [follower.ask(far) for _ in range(limits.PEER_QUERIES_COUNT_MAX)]
+    beyond = [follower.ask(far) for _ in range(limits.WAITING_QUERIES_COUNT_MAX)]
+    others = follower.ask(far, peer="bob")
+
+    assert set(follower.retries(*beyond)) == {"rate_limited"}
+    assert follower.receipt(beyond[0]).message == (
+        "expected at most 64 queries of alice waiting at a time, found one more"
+    )
+    leader.commit(1)
+    follower.hear()
+    follower.run()
+    assert {follower.answer(number)["sequence"] for number in [*waiting, others]} == {2}
+    # Its places are free again.
+    again = [follower.ask(StatusQuery(min_sequence=3)) for _ in waiting]
+    assert [follower.answer(number) for number in again] == [None] * len(again)
+
+
+def test_queries_that_are_given_up_or_sent_back_leave_their_places(follower: Harness) -> None:
+    far = StatusQuery(min_sequence=9)
+    for _ in range(limits.PEER_QUERIES_COUNT_MAX):
+        follower.ask(far)
+    follower.pass_time(ms=1_000)
+    again = [follower.ask(far) for _ in range(limits.PEER_QUERIES_COUNT_MAX)]
+
+    assert [follower.answer(number) for number in again] == [None] * len(again)
+
+
+def test_peers_take_turns(leader: Harness, follower: Harness) -> None:
+    """Whoever asks last waits for one query of each other peer, not for all of them."""
+    leader.send(*(sell("0.001 @ 100", n) for n in range(1, 1_001)))
+    leader.run()
+    long = BookQuery(min_sequence=2, depth=1_000, orders=True)
+    many = [follower.ask(long) for _ in range(limits.PEER_QUERIES_COUNT_MAX)]
+    late = [follower.ask(long, peer=f"peer-{number}") for number in range(4)]
+    follower.hear()
+
+    assert follower.replica.has_more_to_tell
+    assert all(follower.answer(number) is not None for number in late)
+    assert follower.answer(many[-1]) is None
+    follower.run()
+    assert all(follower.answer(number) is not None for number in many)
 
 
 @pytest.mark.parametrize("is_long", [True, False])
@@ -113,7 +162,8 @@ def test_follower_answers_a_flood_a_few_at_a_time_and_goes_on_at_once(
     leader.send(*(sell("0.001 @ 100", n) for n in range(1, 1_001)))
     leader.run()
     query = BookQuery(min_sequence=2, depth=1_000, orders=is_long)
-    numbers = [follower.ask(query) for _ in range(3 * limits.TOLD_QUERIES_COUNT_MAX)]
+    count = 3 * limits.TOLD_QUERIES_COUNT_MAX
+    numbers = [follower.ask(query, peer=f"peer-{number % 3}") for number in range(count)]
     follower.hear()
 
     told = [follower.answer(number) is not None for number in numbers]
