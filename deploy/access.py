@@ -16,28 +16,16 @@ from deploy.nodes import Access, NodeProcess
 from dex_runtime.connection import Credentials
 from dex_runtime.keys import AUTHORITY, Role, peer_file, role_file
 
-PEERS: Final = ("default", *(f"load-{number}" for number in range(1, 9)))
-"""Who is let in from the first start: the peer of the command line, and those of the load
-generator."""
-
 
 class Doors:
-    """The keys in a directory, and the nodes' file about them."""
+    """Who is let in: the keys in a directory, and the nodes' file about them."""
 
     def __init__(self, directory: Path, accounts_file: Path, *, has_observer: bool, has_tls: bool):
-        """Make what is missing, and write the file."""
-        self._is_new = not (directory / "peers.json").exists()
+        """Make the keys that are missing; the file is written by `write`."""
         self.keyring: Final = Keyring(directory)
         self._accounts_file = accounts_file
         self._has_observer = has_observer
         self._certificates = certificates(directory) if has_tls else None
-        if not has_tls:
-            # Clients find it there, and would trust nothing else.
-            (directory / AUTHORITY).unlink(missing_ok=True)
-        if self._is_new:
-            for peer in PEERS:
-                self.keyring.add(peer)
-        self.write()
 
     @property
     def access(self) -> Access:
@@ -60,6 +48,9 @@ class Doors:
     def write(self) -> None:
         """Write the file anew; nodes that run have to be told."""
         keyring = self.keyring
+        if self._certificates is None:
+            # Clients would find it there, and trust nothing else.
+            (keyring.directory / AUTHORITY).unlink(missing_ok=True)
         holders = Holders(
             server=keyring.role("server"),
             operator=keyring.role("operator"),

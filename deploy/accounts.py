@@ -68,7 +68,13 @@ _OPERATOR_ASKS_MANY: Final = (
 )
 """What may have many answers, of one or of all servers."""
 
-_GUARD_ASKS: Final = ("$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.*.KICK")
+_GUARD_ASKS: Final = (
+    "$SYS.REQ.SERVER.PING.IDZ",
+    "$SYS.REQ.SERVER.*.CONNZ",
+    "$SYS.REQ.SERVER.*.KICK",
+    "$SYS.REQ.USER.INFO",
+)
+"""Which nodes there are, who is connected to them, who is to go, and who the guard itself is."""
 
 
 class Holders(Struct, frozen=True, kw_only=True):

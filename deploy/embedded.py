@@ -120,6 +120,7 @@ async def cluster(
         doors = Doors(
             directory / "keys", directory / "accounts.conf", has_observer=False, has_tls=False
         )
+        doors.write()
         exchange = Embedded(directory, _node_settings(directory, node_count, doors.access), doors)
         undo.push_async_callback(exchange.stop_nodes)
         undo.push_async_callback(exchange.stop_servers)

@@ -16,8 +16,9 @@ from typing import Final
 
 from msgspec import Struct, structs
 
-from deploy import markets, nodes, processes, servers, state
+from deploy import guards, markets, nodes, processes, servers, state
 from deploy.access import Doors
+from deploy.guards import GuardProcess
 from deploy.markets import MarketView
 from deploy.nodes import NodeProcess, NodeSettings
 from deploy.processes import Process
@@ -99,6 +100,7 @@ class Installation:
             async with AsyncExitStack() as undo:
                 starting = _Starting(self, settings, memory, undo, say)
                 await starting.nodes()
+                starting.guard()
                 if settings.servers:
                     await starting.servers(settings.servers)
                 view = await self.look()
@@ -235,8 +237,8 @@ class Installation:
                 return
             memory = Memory(self.directory, found)
             # Servers need the nodes to finish what they are at.
-            for is_server in (True, False):
-                names = [name for name in found.processes if state.is_server(name) == is_server]
+            for is_node in (False, True):
+                names = [name for name in found.processes if state.is_node(name) == is_node]
                 await asyncio.gather(*(_end(name, memory, say=say) for name in names))
 
     async def clean(self, *, say: Say) -> None:
@@ -266,10 +268,10 @@ class Installation:
         ]
         server_views = [
             ProcessView(name, _pid(running, name), "", self.server_log(name))
-            for name in settings.servers
+            for name in (state.GUARD, *settings.servers)
         ]
         urls = [view.url for view in node_views if view.pid is not None]
-        asked = settings.markets if server_views else ()
+        asked = settings.markets if settings.servers else ()
         operator = self.doors(settings).role("operator")
         market_views = await markets.look(urls, operator, asked)
         return View(settings, node_views + server_views, market_views)
@@ -326,7 +328,7 @@ class Installation:
         )
 
     def doors(self, settings: Settings) -> Doors:
-        """Give who is let in; made when nobody was yet."""
+        """Give who is let in; keys are made when there are none yet."""
         return Doors(
             self._keys,
             self.directory / _NODES / _ACCOUNTS,
@@ -361,14 +363,21 @@ class _Starting:
         self._say = say
 
     async def nodes(self) -> None:
+        self._installation.doors(self._settings).write()
         present = []
         for node in self._installation.node_settings(self._settings):
             process = self._ensure(node.name, partial(nodes.start, node))
             present.append(NodeProcess(node, process))
         await nodes.wait_until_ready(present)
 
+    def guard(self) -> None:
+        log = self._installation.server_log(state.GUARD)
+        credentials = self._installation.doors(self._settings).role("guard")
+        start = partial(guards.start, urls=self._urls, credentials=credentials, log=log)
+        self._ensure(state.GUARD, start)
+
     async def servers(self, names: Sequence[str]) -> None:
-        urls = [node.url for node in self._installation.node_settings(self._settings)]
+        urls = self._urls
         replica_count = self._settings.replica_count
         doors = self._installation.doors(self._settings)
         present = []
@@ -389,7 +398,13 @@ class _Starting:
             present, specifications, urls=urls, credentials=doors.role("operator")
         )
 
-    def _ensure(self, name: str, start: Callable[[], NodeProcess | ServerProcess]) -> Process:
+    @property
+    def _urls(self) -> list[str]:
+        return [node.url for node in self._installation.node_settings(self._settings)]
+
+    def _ensure(
+        self, name: str, start: Callable[[], NodeProcess | GuardProcess | ServerProcess]
+    ) -> Process:
         # NB: without an `await`, so that no signal comes between the start and its record.
         if name in self._memory.state.processes:
             return self._memory.state.processes[name]
@@ -404,7 +419,7 @@ async def _end(name: str, memory: Memory, *, say: Say) -> None:
     process = memory.state.processes[name]
     if processes.is_running(process):
         say(f"stopping {name}")
-    grace_s = servers.STOP_GRACE_S if state.is_server(name) else nodes.STOP_GRACE_S
+    grace_s = nodes.STOP_GRACE_S if state.is_node(name) else servers.STOP_GRACE_S
     await processes.stop(process, grace_s=grace_s)
     memory.remove(name)
 

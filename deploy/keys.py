@@ -18,6 +18,10 @@ from dex_runtime.keys import Role, peer_file, role_file
 
 ROLES: Final[tuple[Role, ...]] = ("server", "operator", "guard")
 
+PEERS: Final = ("default", *(f"load-{number}" for number in range(1, 9)))
+"""Who is let in from the first start: the peer of the command line, and those of the load
+generator."""
+
 _PEERS: Final = "peers.json"
 _ROUTES: Final = "routes.password"
 _OBSERVER: Final = "observer.public"
@@ -28,7 +32,7 @@ class KeyConflict(Exception):
 
 
 class Keyring:
-    """The directory of keys; made, with all its roles' keys, when it is first needed."""
+    """The directory of keys; made, with those of all roles and of the first peers, when needed."""
 
     def __init__(self, directory: Path) -> None:
         """Make what is missing."""
@@ -44,6 +48,8 @@ class Keyring:
         if not self._observer_file.exists():
             # Nobody has this key: whoever brings none is taken for its holder.
             write_private(self._observer_file, public_key(new_seed()).encode())
+        if not self._peers_file.exists():
+            self._keep({peer: self._key_of(peer, None) for peer in PEERS})
 
     def role(self, role: Role) -> str:
         """Give a role's public key."""
@@ -61,10 +67,7 @@ class Keyring:
 
     def peers(self) -> dict[str, str]:
         """Give the public keys of all peers, by name, in the order they were added."""
-        try:
-            return msgspec.json.decode(self._peers_file.read_bytes(), type=dict[str, str])
-        except FileNotFoundError:
-            return {}
+        return msgspec.json.decode(self._peers_file.read_bytes(), type=dict[str, str])
 
     def add(self, peer: str, public: str | None = None) -> None:
         """Let one more peer in.

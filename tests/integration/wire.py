@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
+from deploy.conversation import conversation
 from dex_engine import Market
 from dex_protocol.events import Commit
+from dex_runtime.keys import role_file
 from dex_runtime.messaging import Requester
 from tests.integration.programs import PATIENCE_S, Exchange, Program, exchange
-from tests.nats_nodes import connected, running
+from tests.nats_nodes import connected, doors, running
 
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
 COMMIT_BYTES_MAX: Final = 512 * 1024
@@ -136,15 +138,12 @@ async def wired(target: Target, market: str) -> AsyncIterator[Wire]:
 async def raw(target: Target, *lines: bytes) -> None:
     """Speak NATS' protocol by hand, since no library sends all that a node takes."""
     port = int(target.exchange.nodes.urls[0].rpartition(":")[2])
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            await reader.readline()
-            writer.write(b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\n')
-            writer.writelines(lines)
-            writer.write(b"PING\r\n")
-            answer = await reader.readline()
+    seed = role_file(doors().keyring.directory, "server").read_bytes()
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        conversation("127.0.0.1", port, seed=seed) as attacker,
+    ):
+        for line in lines:
+            attacker.write(line)
+        answer = await attacker.round_trip()
         assert answer == b"PONG\r\n", answer
-    finally:
-        writer.close()
-        await writer.wait_closed()
