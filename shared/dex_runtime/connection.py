@@ -55,6 +55,12 @@ after another take a fraction of that."""
 RECONNECT_WAIT_S: Final = 0.1
 """Pause before a node is tried again: long enough for a dead cluster not to be a busy loop."""
 
+_REQUEST_INFO: Final = b"NATS/1.0\r\nNats-Request-Info: "
+"""How the headers begin of what came from another account: NATS says which, and how far it is."""
+
+_ONE_HEADER_LINES: Final = 3
+"""Ends of lines when that is all: the version, the header, and the blank one."""
+
 _FORBIDDEN: Final = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 
 Connection: TypeAlias = Client
@@ -394,6 +400,9 @@ class _TolerantClient(Client):
             self.on_cluster_changed()
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        if headers.startswith(_REQUEST_INFO) and headers.count(b"\r\n") == _ONE_HEADER_LINES:
+            # Every request from another account has it, and nobody here reads it.
+            return None
         try:
             return await super()._process_headers(headers)
         except (IndexError, UnicodeDecodeError):

@@ -8,10 +8,12 @@ import click
 
 from dex_protocol.ids import Kind, is_market, is_peer, parse_id
 from dex_protocol.numbers import units
+from dex_protocol.specification import PEER_FIELDS, AskedPeerFields
 
 DEFAULT_NATS: Final = "nats://127.0.0.1:4222"
 
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_PEER_LIMIT: Final = re.compile(r"([^:]+):([a-z_]+)=([0-9]{1,19})", re.ASCII)
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})([smhd]?)", re.ASCII)
 
 
@@ -93,6 +95,22 @@ def above_0(_: click.Context, __: click.Parameter, value: float | None) -> float
     if value is not None and not 0 < value < math.inf:
         raise click.BadParameter(f"expected a number above 0, found {value:g}")
     return value
+
+
+def peer_limits(
+    _: click.Context, __: click.Parameter, values: tuple[str, ...]
+) -> dict[str, AskedPeerFields] | None:
+    """Take limits of peers, one by one, such as alice:orders_per_second=100; None if none."""
+    peers: dict[str, dict[str, int]] = {}
+    for text in values:
+        match = _PEER_LIMIT.fullmatch(text)
+        if match is None or not is_peer(match[1]) or match[2] not in PEER_FIELDS:
+            raise click.BadParameter(
+                "expected a peer, a limit and its number, such as alice:orders_per_second=100, "
+                f"with a limit of {', '.join(PEER_FIELDS)}, found {text!r}"
+            )
+        peers.setdefault(match[1], {})[match[2]] = int(match[3])
+    return {peer: AskedPeerFields(**own) for peer, own in peers.items()} or None
 
 
 POSITIVE: Final = click.IntRange(1)
