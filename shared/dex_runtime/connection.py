@@ -400,6 +400,8 @@ class _TolerantClient(Client):
             self.on_cluster_changed()
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        if not headers:
+            return None
         if headers.startswith(_REQUEST_INFO) and headers.count(b"\r\n") == _ONE_HEADER_LINES:
             # Every request from another account has it, and nobody here reads it.
             return None
