@@ -53,9 +53,13 @@ def refusal_of_submit(
     if peer is None:
         if len(market.peers) >= rules.peers_count_max:
             return Reason.too_many_peers
-    elif may_rest(command) and peer.open_count >= rules.open_orders_count_max:
+    elif may_rest(command) and peer.open_count >= _open_orders_count_max(rules, peer):
         return Reason.too_many_open_orders
     return None
+
+
+def _open_orders_count_max(rules: Rules, peer: Peer) -> int:
+    return rules.limits_of(peer.name).open_orders_count_max
 
 
 def refusal_of_plan(

@@ -13,9 +13,10 @@ class InvariantViolated(AssertionError):
 class Diverged(Exception):
     """A commit does not follow from this replica's state, or does not lead where it says.
 
-    The replica may have applied a part of the commit and must not be used any more. Build
-    another one, from a snapshot or from the log's beginning; when that one differs too, the log
-    or the rules are broken, and an operator must look.
+    The replica has applied nothing of the commit. If it was heard, it may be made up: read what the
+    log has there. If that differs, build another replica, from a snapshot or from the log's
+    beginning; when that one differs too, the log or the rules are broken, and an operator must
+    look.
     """
 
     def __init__(self, sequence: int, what: str, *, expected: object, found: object) -> None:

@@ -10,7 +10,7 @@ from dex_engine.book import BookSide
 from dex_engine.digest import MASK, key_of
 from dex_engine.errors import InvariantViolated
 from dex_engine.order import Order
-from dex_engine.state import ReplicatedState
+from dex_engine.state import SERVER_NAMED_END, ReplicatedState
 from dex_engine.window import Outcome
 from dex_protocol.ids import pair_of
 
@@ -87,10 +87,28 @@ def _check_resting(market: ReplicatedState, order: Order) -> None:
         "gtd orders expire, others do not",
         order.order_id,
     )
-    _require((order.value > 0) == (order.filled > 0), "fills have a value", order.order_id)
     key = key_of(order.order_id, order.side, order.price, order.priority)
     _require(order.key == key, "an order has its key", order.order_id)
+    _require(order.priority >= 1, "priorities count from 1", order.order_id)
+    _check_order(order)
+
+
+def _check_order(order: Order) -> None:
     _require(order.version >= 1, "versions count from 1", order.order_id)
+    _require(order.acceptance >= 1, "acceptances count from 1", order.order_id)
+    _require((order.price > 0) == (order.type == "limit"), "limits have prices", order.order_id)
+    _require(
+        (order.content is not None) == (order.version > 1),
+        "an order that was changed has its first content",
+        order.order_id,
+    )
+    _require((order.value > 0) == (order.filled > 0), "fills have a value", order.order_id)
+    _require(order.value >= order.filled >= 0, "a lot is worth a tick at least", order.order_id)
+    _require(
+        not order.post_only or order.time_in_force in ("gtc", "gtd"),
+        "post-only orders rest",
+        order.order_id,
+    )
 
 
 def _check_not_crossed(market: ReplicatedState) -> None:
@@ -127,11 +145,29 @@ def _check_counters(market: ReplicatedState, resting: list[Order]) -> None:
     priorities = [order.priority for order in resting]
     _require(len(set(priorities)) == len(priorities), "priorities are unique")
     _require(max(priorities, default=0) < market.next_priority, "priorities only grow")
-    newest = max((order.acceptance for order in resting), default=0)
+    acceptances = [order.acceptance for order in resting]
+    _require(len(set(acceptances)) == len(acceptances), "acceptances are unique")
+    for order in resting:
+        pair = pair_of(order.order_id)
+        _require(
+            pair >= SERVER_NAMED_END or pair < market.next_server_named,
+            "servers give each name once",
+            order.order_id,
+        )
+    newest = max(acceptances, default=0)
     _require(newest < market.next_acceptance, "acceptances only grow", newest)
+    for older, newer in pairwise(market.trades):
+        _require(older.trade_id + 1 == newer.trade_id, "trade ids count up", newer.trade_id)
+        _require(older.time <= newer.time, "time never goes back", newer.trade_id)
+        _require(older.sequence <= newer.sequence, "trades are in order", newer.trade_id)
     if market.trades:
-        newest = market.trades[-1].trade_id
-        _require(newest < market.next_trade_id, "trade ids only grow", newest)
+        last = market.trades[-1]
+        _require(last.trade_id < market.next_trade_id, "trade ids only grow", last.trade_id)
+        _require(last.time <= market.time, "time never goes back", last.trade_id)
+        _require(last.sequence <= market.sequence, "trades are of commits", last.trade_id)
+        _require(market.trades[0].trade_id >= 1, "trade ids count from 1")
+        _require(market.trades[0].time >= 0, "times count from 1970")
+        _require(market.trades[0].sequence >= 1, "trades are of commits")
     _require(
         market.events_count >= len(market.trades),
         "every trade that is remembered is an event",
@@ -146,7 +182,17 @@ def _check_peers(market: ReplicatedState) -> None:
         outcomes = window.outcomes
         _require(len(outcomes) <= window.count_max, "a window is bounded", len(outcomes))
         lowest = min(outcomes, default=window.forgotten + 1)
-        _require(lowest > 0, "pairs are above 0", lowest)
+        _require(lowest > window.forgotten, "the lowest pairs are forgotten", lowest)
+        for orders in (peer.buys, peer.sells):
+            for order in orders.values():
+                pair = pair_of(order.order_id)
+                _require(
+                    pair <= window.forgotten
+                    or pair < SERVER_NAMED_END
+                    or outcomes.get(pair) is order,
+                    "an open order is remembered until it is forgotten",
+                    order.order_id,
+                )
         if window.forgotten:
             _require(
                 len(outcomes) == window.count_max, "a window forgets only when full", peer.name
@@ -162,11 +208,15 @@ def _check_peers(market: ReplicatedState) -> None:
 
 
 def _check_remembered(market: ReplicatedState, order: Order) -> None:
+    _check_order(order)
+    _require(order.acceptance < market.next_acceptance, "acceptances only grow", order.order_id)
+    _require(order.priority < market.next_priority, "priorities only grow", order.order_id)
     is_open = market.orders.get(order.order_id) is order
     _require(is_open == (order.done == "open"), "open orders rest", order.order_id, order.done)
     if not is_open:
         _require(order.level is None, "what is done has left the book", order.order_id)
         _require(order.remaining == 0, "what is done has nothing left", order.order_id)
+        _require(order.filled <= order.quantity, "no order is filled twice", order.order_id)
         _require(
             (order.done == "filled") <= (order.filled == order.quantity),
             "what is filled is filled whole",

@@ -6,22 +6,24 @@ changes the state in the same ways (state.py has them all). Neither knows the ot
 in the same state, digest included.
 
 Events become commits: `seal` closes one over what was executed; `apply_commit` follows one, and
-checks sequence, chain, time, term and digest. The state between two commits belongs to the leader
-alone. After any exception of this module a market must not be used any more.
+checks sequence, chain, time, term and digest, and each event against the state. A commit that is
+refused leaves the market as it was. The state between two commits belongs to the leader alone.
+After any other exception of this module a market must not be used any more.
 
 Knows nothing of where commits are stored, of requests, of clocks, nor of which server leads.
 """
-
-from msgspec import DecodeError
 
 from dex_engine import execution, following, invariants, snapshot
 from dex_engine.book import Book
 from dex_engine.errors import Diverged
 from dex_engine.state import Bounds, ReplicatedState
+from dex_engine.undo import Undo
+from dex_protocol import limits
 from dex_protocol.administration import What
-from dex_protocol.codec import decode_commit, encode_commit, hash_of
+from dex_protocol.codec import UNREADABLE, decode_commit, encode_commit, hash_of
 from dex_protocol.commands import Command
 from dex_protocol.events import AnyEvent, Commit, LeaderChanged, MarketOpened, Trade
+from dex_protocol.numbers import COUNT_MAX
 from dex_protocol.queries import TimedTrade
 from dex_protocol.reasons import Reason
 from dex_protocol.specification import Specification, SpecificationChange
@@ -122,32 +124,45 @@ class Market(ReplicatedState):
     # --- For everybody else ---------------------------------------------------------------------
 
     def apply_commit(self, payload: bytes) -> Commit:
-        """Follow one commit.
+        """Follow one commit: all of it, or nothing.
 
         Returns:
             The commit, decoded.
 
         Raises:
-            Diverged: it does not follow from this state, or does not lead to its digest.
+            Diverged: it does not follow from this state, is impossible in it, or does not lead to
+                its digest. The market is what it was.
         """
         sequence = self.sequence + 1
+        if len(payload) > limits.COMMIT_BYTES_MAX:
+            most = f"of at most {limits.COMMIT_BYTES_MAX}"
+            raise Diverged(sequence, "bytes", expected=most, found=len(payload))
         try:
             commit = decode_commit(payload)
-        except (DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise Diverged(sequence, "bytes", expected="a commit", found=error) from error
         self._check_follows(commit)
+        undo = Undo(self)
+        try:
+            self._follow(commit, undo)
+        except BaseException:
+            undo.take_back()
+            raise
+        undo.end()
+        self._sealed(commit.events, commit.sequence, hash_of(payload))
+        return commit
+
+    def _follow(self, commit: Commit, undo: Undo) -> None:
+        sequence = commit.sequence
         self.time = commit.time
         try:
-            for event in commit.events:
-                self.apply(event)
+            following.follow(self, commit, undo)
         except (AssertionError, KeyError, ValueError) as error:
             raise Diverged(sequence, "events", expected="possible", found=error) from error
         if commit.digest != self.digest:
             raise Diverged(sequence, "digest", expected=commit.digest, found=self.digest)
         if commit.term != self.term:
             raise Diverged(sequence, "term", expected=self.term, found=commit.term)
-        self._sealed(commit.events, commit.sequence, hash_of(payload))
-        return commit
 
     def apply(self, event: AnyEvent) -> None:
         """Establish what an event says.
@@ -165,12 +180,8 @@ class Market(ReplicatedState):
             raise Diverged(expected, "sequence", expected=expected, found=commit.sequence)
         if commit.previous != self.hash:
             raise Diverged(expected, "previous", expected=self.hash, found=commit.previous)
-        if commit.time < self.time:
+        if not self.time <= commit.time <= COUNT_MAX:
             raise Diverged(expected, "time", expected=f"at least {self.time}", found=commit.time)
-        if not self.is_open:
-            first = type(commit.events[0]).__name__ if commit.events else "nothing"
-            if first != MarketOpened.__name__:
-                raise Diverged(expected, "events", expected=MarketOpened.__name__, found=first)
 
     def _sealed(self, events: list[AnyEvent], sequence: int, payload_hash: str) -> None:
         for event in events:

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from dex_protocol import limits
 from dex_protocol.commands import Side
 from dex_protocol.numbers import COUNT_MAX, UNIT, Scale, units
-from dex_protocol.specification import Specification
+from dex_protocol.specification import PeerLimits, Specification, limits_of
 
 
 class Rules:
@@ -18,9 +18,10 @@ class Rules:
 
     __slots__ = (
         "_band_units",
+        "_limits",
+        "_own_limits",
         "lot",
         "notional_min",
-        "open_orders_count_max",
         "peers_count_max",
         "price_max",
         "quantity_max",
@@ -41,10 +42,15 @@ class Rules:
             specification.min_notional, tick.step_units * lot.step_units, scale=UNIT
         )
         self._band_units: Final = _units(specification.price_band)
-        self.open_orders_count_max: Final = _or(
-            specification.max_open_orders, limits.OPEN_ORDERS_COUNT_MAX
-        )
+        # Of those that the specification does not name, and of those that it does.
+        self._limits: Final = limits_of(specification, "")
+        named = () if specification.peers is UNSET else specification.peers
+        self._own_limits: Final = {peer: limits_of(specification, peer) for peer in named}
         self.peers_count_max: Final = _or(specification.max_peers, limits.PEERS_COUNT_MAX)
+
+    def limits_of(self, peer: str) -> PeerLimits:
+        """Tell how much a peer may have and send."""
+        return self._own_limits.get(peer, self._limits)
 
     def is_in_band(self, side: Side, price: int, *, last_price: int) -> bool:
         """Tell whether a limit price is not too much worse than the last trade's.

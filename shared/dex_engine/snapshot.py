@@ -3,25 +3,31 @@
 Equal states give equal bytes, on whichever server and however they were reached; that is what
 lets servers compare snapshots by a hash. Readers that only want the book need `orders` and the
 fields before it; `peers` and `recent_trades` are what servers need to go on.
+
+What is read is checked twice: here each text and number by itself, and how it is written; then the
+whole state, by `invariants`, which knows how its parts belong together.
 """
 
-from typing import Any
+from itertools import pairwise
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from dex_engine import following
 from dex_engine.digest import key_of
 from dex_engine.errors import InvariantViolated
 from dex_engine.order import Order
 from dex_engine.peers import Peer
 from dex_engine.rules import Rules
-from dex_engine.state import ReplicatedState
+from dex_engine.state import SERVER_NAMED_END, ReplicatedState
 from dex_engine.window import Outcome
-from dex_protocol.codec import UNREADABLE, encode_canonical
+from dex_protocol import limits
+from dex_protocol.codec import UNREADABLE, encode_canonical, is_content, is_hash
 from dex_protocol.commands import OrderType, SelfTrade, Side, TimeInForce
 from dex_protocol.events import MarketState
-from dex_protocol.ids import Pair, make_pair, pair_of, split_pair
-from dex_protocol.numbers import Scale
+from dex_protocol.ids import Pair, is_peer, make_pair, pair_of, parse_id, split_pair
+from dex_protocol.numbers import COUNT_MAX, Scale, normal, units
 from dex_protocol.queries import TimedTrade
 from dex_protocol.receipts import DoneStatus
 from dex_protocol.specification import Specification
@@ -106,6 +112,23 @@ class WrittenState(Struct, kw_only=True):
     peers: list[PeerState]
     recent_trades: list[TimedTrade]
 
+
+VALUE_MAX: Final = COUNT_MAX**2
+"""The most that all fills of an order are worth, in ticks times lots."""
+
+_COUNTERS: Final = {
+    "sequence": 1,
+    "term": 1,
+    "time": 0,
+    "next_trade_id": 1,
+    "next_priority": 1,
+    "next_acceptance": 1,
+    "next_server_named": 1,
+    "events_count": 2,
+}
+"""The numbers of a state, each with its least."""
+
+_ORDER_COUNTS: Final = ("priority", "version", "acceptance", "value")
 
 _decoder = msgspec.json.Decoder(WrittenState)
 
@@ -198,6 +221,7 @@ def read(market: ReplicatedState, data: bytes) -> None:
     """
     try:
         state = _decoder.decode(data)
+        _check_canonical(data, state)
         _read_state(market, state)
     except (*UNREADABLE, AssertionError, KeyError, ValueError) as error:
         raise InvariantViolated(f"expected a snapshot, found {error}") from error
@@ -207,7 +231,30 @@ def read(market: ReplicatedState, data: bytes) -> None:
         )
 
 
+def _check_canonical(data: bytes, state: WrittenState) -> None:
+    # Fields that this code does not know leave only the longer way.
+    if encode_canonical(state) != data:
+        document = msgspec.json.decode(data)
+        assert encode_canonical(document) == data, "the same in canonical JSON"
+
+
+def _check_head(state: WrittenState) -> None:
+    wrong = following.what_is_wrong_with(state.specification, state.market)
+    assert wrong is None, wrong
+    assert following.is_log_id(state.log_id), f"no log: {state.log_id[:80]!r}"
+    assert is_hash(state.previous), f"no hash: {state.previous[:80]!r}"
+    assert is_peer(state.leader), f"no server: {state.leader[:80]!r}"
+    for name, least in _COUNTERS.items():
+        count = getattr(state, name)
+        assert least <= count <= COUNT_MAX, f"{name} {count}"
+    assert len(state.recent_trades) <= limits.TRADES_COUNT_MAX, "too many trades"
+    names = [peer.peer for peer in state.peers]
+    assert all(is_peer(name) for name in names), "peers have names"
+    assert all(a < b for a, b in pairwise(names)), "peers stand by name"
+
+
 def _read_state(market: ReplicatedState, state: WrittenState) -> None:
+    _check_head(state)
     market.name = state.market
     market.log_id = state.log_id
     market.sequence = state.sequence
@@ -228,7 +275,10 @@ def _read_state(market: ReplicatedState, state: WrittenState) -> None:
     for peer in state.peers:
         market.peer(peer.peer)
     orders = [_read_order(order, rules) for order in state.orders]
+    places = [(order.side, market.book.side(order.side).rank(order.price)) for order in orders]
+    assert places == sorted(places), "bids then asks, best price first"
     for order in orders:
+        assert order.peer in market.peers, f"{order.peer} of {order.order_id} is no peer"
         market.book.side(order.side).add(order)
         market.digest_value += order.key * order.remaining
     market.digest_value %= 2**64
@@ -239,12 +289,19 @@ def _read_state(market: ReplicatedState, state: WrittenState) -> None:
         if order.expires_at:
             market.expiring[order.expires_at, order.acceptance] = order
     for peer in state.peers:
-        outcomes = [_read_outcome(market, outcome) for outcome in peer.outcomes]
-        by_pair: dict[Pair, Any] = {
-            pair_of(o.order_id if type(o) is Order else o.id): o  # type: ignore[union-attr]
-            for o in outcomes
-        }
+        by_pair: dict[Pair, Order | Outcome] = {}
+        newest = Pair(0)
+        for written in peer.outcomes:
+            pair, outcome = _read_outcome(market, written, peer.peer)
+            assert pair > newest, f"outcomes of {peer.peer} stand by growing pair"
+            newest = pair
+            by_pair[pair] = outcome
+        timestamp, number = peer.forgotten
+        assert (timestamp, number) == (0, 0) or (
+            0 < timestamp < following.TIMESTAMP_END and 0 < number < following.SEQUENCE_NUMBER_END
+        ), f"no pair: {peer.forgotten}"
         market.peer(peer.peer).window.load(by_pair, forgotten=make_pair(*peer.forgotten))
+    _check_trades(market)
 
 
 def _acceptance(order: Order) -> int:
@@ -252,7 +309,16 @@ def _acceptance(order: Order) -> int:
 
 
 def _read_order(state: OrderState, rules: Rules) -> Order:
-    price = 0 if state.price is UNSET else _whole(rules.tick, state.price)
+    parsed = parse_id(state.order_id, "order")
+    assert parsed is not None, f"no order id: {state.order_id[:80]!r}"
+    assert parsed[0] == state.peer, f"{state.order_id} is not {state.peer}'s"
+    assert (state.price is UNSET) == (state.type == "market"), f"the price of {state.order_id}"
+    assert (state.expires_at is UNSET) == (state.time_in_force != "gtd"), state.order_id
+    assert state.content is UNSET or is_content(state.content), f"the content of {state.order_id}"
+    for name in _ORDER_COUNTS:
+        count = getattr(state, name)
+        assert 0 <= count <= VALUE_MAX, f"{name} {count} of {state.order_id}"
+    price = 0 if state.price is UNSET else _whole(rules.tick, state.price, least=1)
     order = Order(
         order_id=state.order_id,
         peer=state.peer,
@@ -273,24 +339,77 @@ def _read_order(state: OrderState, rules: Rules) -> Order:
         done="open" if state.done is UNSET else state.done,
         content=None if state.content is UNSET else state.content,
     )
+    assert state.expires_at is UNSET or 0 < state.expires_at <= COUNT_MAX, state.order_id
     if order.done == "open":
         order.key = key_of(order.order_id, order.side, order.price, order.priority)
     return order
 
 
 def _read_outcome(
-    market: ReplicatedState, state: OpenOrder | OrderState | CommandState
-) -> Order | Outcome:
+    market: ReplicatedState, state: OpenOrder | OrderState | CommandState, peer: str
+) -> tuple[Pair, Order | Outcome]:
     match state:
         case OpenOrder():
-            return market.orders[state.order_id]
+            order = market.orders[state.order_id]
         case OrderState():
-            return _read_order(state, market.rules)
+            order = _read_order(state, market.rules)
         case CommandState():
-            return msgspec.convert(msgspec.structs.asdict(state), Outcome)
+            return _read_command(state, peer)
+    assert order.peer == peer, f"{order.order_id} among the outcomes of {peer}"
+    pair = pair_of(order.order_id)
+    assert pair >= SERVER_NAMED_END, f"{order.order_id} was named by a server"
+    return pair, order
 
 
-def _whole(scale: Scale, text: str) -> int:
+def _read_command(state: CommandState, peer: str) -> tuple[Pair, Outcome]:
+    outcome = msgspec.convert(msgspec.structs.asdict(state), Outcome)
+    is_refused_submit = state.id.startswith("order_")
+    parsed = parse_id(state.id, "order" if is_refused_submit else "command")
+    assert parsed is not None, f"no id: {state.id[:80]!r}"
+    assert parsed[0] == peer, f"{state.id} among the outcomes of {peer}"
+    assert parsed[1] >= SERVER_NAMED_END, f"{state.id} has the timestamp 0"
+    assert is_content(state.content), f"the content of {state.id}"
+    assert state.reason is None or state.reason in following.REFUSALS, f"the reason of {state.id}"
+    assert state.count is None or 0 <= state.count <= COUNT_MAX, f"the count of {state.id}"
+    if state.order_id is not None:
+        target = parse_id(state.order_id, "order")
+        assert target is not None, f"no order id: {state.order_id[:80]!r}"
+        assert target[0] == peer, f"{state.id} of another peer's {state.order_id}"
+    for name in ("filled", "remaining", "value", "version"):
+        number = getattr(state, name)
+        assert 0 <= number <= VALUE_MAX, f"{name} {number} of {state.id}"
+        assert state.status is not None or number == 0, f"{state.id} shows no order"
+    # A refused submit; a cancel of all; a cancel or an amend, refused or not.
+    if is_refused_submit:
+        assert state.reason is not None, state.id
+        assert (state.order_id, state.count, state.status) == (None, None, None), state.id
+    elif state.order_id is None:
+        assert (state.reason is None) == (state.count is not None), state.id
+        assert state.status is None, state.id
+    else:
+        assert state.count is None, state.id
+        assert state.reason is not None or state.status is not None, state.id
+    return parsed[1], outcome
+
+
+def _check_trades(market: ReplicatedState) -> None:
+    rules = market.rules
+    count = market.trades[-1].trade_id if market.trades else 0
+    assert count + 1 == market.next_trade_id, "the newest trade is remembered"
+    last_price = rules.tick.count(market.trades[-1].price) if market.trades else 0
+    assert market.last_price == last_price, "the last price is the last trade's"
+    for trade in market.trades:
+        assert 0 < trade.trade_id <= COUNT_MAX, f"trade {trade.trade_id}"
+        _whole(rules.tick, trade.price, least=1)
+        _whole(rules.lot, trade.quantity, least=1)
+        for order_id in (trade.maker_order_id, trade.taker_order_id):
+            assert parse_id(order_id, "order") is not None, f"no order id: {order_id[:80]!r}"
+
+
+def _whole(scale: Scale, text: str, *, least: int = 0) -> int:
+    assert units(text) is not None, f"no decimal: {text[:80]!r}"
+    assert normal(text) == text, f"{text} has needless zeros"
     count = scale.count(text)
     assert count is not None, f"{text} is not a whole number of steps"
+    assert least <= count <= COUNT_MAX, f"{text} is out of range"
     return count

@@ -19,10 +19,10 @@ from dex_engine.errors import InvariantViolated
 from dex_engine.order import Order, content_of_order
 from dex_engine.peers import Peer
 from dex_engine.rules import Rules
-from dex_engine.window import Outcome
+from dex_engine.window import Leaver, Outcome, RetryWindow
 from dex_protocol import limits
 from dex_protocol.events import HASH_OF_NOTHING, MarketState
-from dex_protocol.ids import make_pair, pair_of
+from dex_protocol.ids import Pair, make_pair, pair_of
 from dex_protocol.numbers import Scale
 from dex_protocol.queries import TimedTrade
 from dex_protocol.receipts import DoneStatus
@@ -86,6 +86,8 @@ class ReplicatedState:
         self.taker: Order | None = None
         # The outcome of the newest `amended`, which its trades still change.
         self._amending: Outcome | None = None
+        # What windows remembered since somebody wants to be able to take it back; see undo.py.
+        self.remembered: list[tuple[RetryWindow, Pair, Leaver | None]] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -135,13 +137,17 @@ class ReplicatedState:
             peer = self.peers[name] = Peer(name, window_count_max=self.bounds.window_count)
         return peer
 
-    def enter(self, order: Order, resting: int) -> None:
-        """Take up an accepted order, with what of it rests in the book when its command is done."""
+    def enter(self, order: Order, resting: int, *, pair: Pair | None = None) -> None:
+        """Take up an accepted order, with what of it rests in the book when its command is done.
+
+        Here as below, `pair` is the id's, for whoever has read it already.
+        """
         self.next_acceptance = order.acceptance + 1
         peer = self.peer(order.peer)
-        pair = pair_of(order.order_id)
+        if pair is None:
+            pair = pair_of(order.order_id)
         if pair >= SERVER_NAMED_END:
-            peer.window.remember(pair, order)
+            self._remember(peer.window, pair, order)
         else:
             self.next_server_named += 1
         self.taker = order
@@ -207,19 +213,32 @@ class ReplicatedState:
             self._subtract(order, lowered)
         self._amending = None
 
-    def remember(self, peer: str, command_id: str, outcome: Outcome) -> None:
+    def remember(
+        self, peer: str, command_id: str, outcome: Outcome, *, pair: Pair | None = None
+    ) -> None:
         """Remember what became of a command that is not an accepted submit."""
-        self.peer(peer).window.remember(pair_of(command_id), outcome)
+        if pair is None:
+            pair = pair_of(command_id)
+        self._remember(self.peer(peer).window, pair, outcome)
 
-    def remember_amended(self, order: Order, command_id: str, outcome: Outcome) -> None:
+    def remember_amended(
+        self, order: Order, command_id: str, outcome: Outcome, *, pair: Pair | None = None
+    ) -> None:
         """Remember an amend, whose outcome its trades still change."""
         outcome.note(order)
-        self.remember(order.peer, command_id, outcome)
+        self.remember(order.peer, command_id, outcome, pair=pair)
         if order is self.taker:
             self._amending = outcome
 
     def remember_refusal(
-        self, peer: str, own_id: str, content: str, reason: str, *, order_id: str | None
+        self,
+        peer: str,
+        own_id: str,
+        content: str,
+        reason: str,
+        *,
+        order_id: str | None,
+        pair: Pair | None = None,
     ) -> None:
         """Remember that a command was refused, and its order as it stood."""
         outcome = Outcome(own_id, content, order_id, reason)
@@ -227,9 +246,14 @@ class ReplicatedState:
             order = self.peer(peer).order(order_id)
             if order is not None:
                 outcome.note(order)
-        self.remember(peer, own_id, outcome)
+        self.remember(peer, own_id, outcome, pair=pair)
 
     # --- Parts of facts -------------------------------------------------------------------------
+
+    def _remember(self, window: RetryWindow, pair: Pair, outcome: Order | Outcome) -> None:
+        leaver = window.remember(pair, outcome)
+        if self.remembered is not None:
+            self.remembered.append((window, pair, leaver))
 
     def _rest(self, order: Order, resting: int) -> None:
         # What does not rest is done; a trade that fills it whole says how.

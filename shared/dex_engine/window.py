@@ -5,6 +5,7 @@ It keeps the outcomes of the highest pairs; the lowest leaves first, whenever it
 """
 
 from heapq import heapify, heappush, heappushpop
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -44,6 +45,10 @@ class Outcome(Struct, gc=False):
         self.version = order.version
 
 
+Leaver: TypeAlias = tuple[Pair, Order | Outcome, Pair]
+"""What left a window: its pair, its outcome, and `forgotten` as it was before."""
+
+
 class RetryWindow:
     """One peer's remembered outcomes, at most `count_max`."""
 
@@ -57,8 +62,11 @@ class RetryWindow:
         # All pairs of `outcomes`, the lowest first.
         self._heap: list[Pair] = []
 
-    def remember(self, pair: Pair, outcome: Order | Outcome) -> None:
+    def remember(self, pair: Pair, outcome: Order | Outcome) -> Leaver | None:
         """Add an outcome; the lowest pair leaves when there are too many, be it this one.
+
+        Returns:
+            What left, for `forget`; None when there was room.
 
         Complexity: logarithmic in `count_max`.
         """
@@ -68,11 +76,24 @@ class RetryWindow:
             self.highest = pair
         if len(self._heap) < self.count_max:
             heappush(self._heap, pair)
-            return
+            return None
         lowest = heappushpop(self._heap, pair)
-        del self.outcomes[lowest]
+        leaver = (lowest, self.outcomes.pop(lowest), self.forgotten)
         if lowest > self.forgotten:
             self.forgotten = lowest
+        return leaver
+
+    def forget(self, pair: Pair, leaver: Leaver | None) -> None:
+        """Be as before the outcome of a pair was remembered, which was the newest to be.
+
+        Complexity: linear in `count_max`.
+        """
+        forgotten = self.forgotten
+        if leaver is not None:
+            lowest, outcome, forgotten = leaver
+            self.outcomes[lowest] = outcome
+        del self.outcomes[pair]
+        self.load(self.outcomes, forgotten=forgotten)
 
     def order(self, pair: Pair) -> Order | None:
         """Give the order that a remembered submit made, if that is what the pair was used for."""

@@ -11,7 +11,9 @@ Decoding is typed and fast for what is well-formed. What is not is decoded once 
 types, to say precisely what is wrong and with which of the reasons 1001, 1002 and 1004.
 """
 
+import json
 import re
+import zlib
 from hashlib import blake2b
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
@@ -41,6 +43,8 @@ SENTENCE_LENGTH_MAX: Final = 160
 """Characters of a refusal's sentence; the longest of ours, with 80 of a peer's, has 155."""
 
 _ID_LIKE: Final = re.compile(r"[A-Za-z0-9_-]{1,80}", re.ASCII)
+_CONTENT: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_HASH: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 _encoder: Final = msgspec.json.Encoder()
 _canonical_encoder: Final = msgspec.json.Encoder(order="sorted")
@@ -68,15 +72,41 @@ def hash_of(payload: bytes) -> str:
     return blake2b(payload, digest_size=16).hexdigest()
 
 
+class NotPacked(Exception):
+    """Bytes that are no whole gzip stream, or one of more than there may be."""
+
+
+def unpacked(data: bytes, *, bytes_max: int) -> bytes:
+    """Unpack one gzip stream of so many bytes at most, without making more of them.
+
+    Raises:
+        NotPacked: the bytes are something else, go on behind it, or unpack to more.
+    """
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        # One more than there may be, so that it shows.
+        found = unpacker.decompress(data, bytes_max + 1)
+    except zlib.error as error:
+        raise NotPacked(f"expected gzip, found {error}") from error
+    if len(found) > bytes_max:
+        raise NotPacked(f"expected at most {bytes_max} bytes when unpacked, found more")
+    if not unpacker.eof or unpacker.unused_data:
+        raise NotPacked("expected one whole gzip stream, found less or more")
+    return found
+
+
 # --- Requests -----------------------------------------------------------------------------------
 
 
-def decode_request(payload: bytes, peer: str) -> tuple[list[Element], bool]:
+def decode_request(
+    payload: bytes, peer: str, *, batch_count_max: int = limits.BATCH_COUNT_MAX
+) -> tuple[list[Element], bool]:
     """Read the commands of one request, each of which is refused by itself when it must be.
 
     Args:
-        payload: An object, or an array of 1 to `BATCH_COUNT_MAX`.
+        payload: An object, or an array of 1 to `batch_count_max`.
         peer: Whose request it is; no id may name another.
+        batch_count_max: At most `BATCH_COUNT_MAX`.
 
     Returns:
         The elements in order, each a command or the receipt of its refusal (1001 to 1004), and
@@ -87,11 +117,11 @@ def decode_request(payload: bytes, peer: str) -> tuple[list[Element], bool]:
             False
         )
     if payload[:1] == b"[" or payload.lstrip(b" \t\r\n")[:1] == b"[":
-        return _decode_batch(payload, peer)
+        return _decode_batch(payload, peer, batch_count_max)
     return [_decode_command(payload, peer)], False
 
 
-def _decode_batch(payload: bytes, peer: str) -> tuple[list[Element], bool]:
+def _decode_batch(payload: bytes, peer: str, batch_count_max: int) -> tuple[list[Element], bool]:
     try:
         commands = _batch_decoder.decode(payload)
     except UNREADABLE:
@@ -100,13 +130,15 @@ def _decode_batch(payload: bytes, peer: str) -> tuple[list[Element], bool]:
             raws = _elements_decoder.decode(payload)
         except UNREADABLE as error:
             return [_malformed(f"expected a JSON array of commands: {error}")], False
-        if len(raws) <= limits.BATCH_COUNT_MAX:
+        if len(raws) <= batch_count_max:
             return [_decode_command(bytes(raw), peer) for raw in raws], True
-        return [_too_large(len(raws))], False
+        return [_too_large(len(raws), batch_count_max)], False
     if not commands:
-        return [_malformed("expected 1 to 1000 commands in an array, found none")], False
-    if len(commands) > limits.BATCH_COUNT_MAX:
-        return [_too_large(len(commands))], False
+        return [
+            _malformed(f"expected 1 to {batch_count_max} commands in an array, found none")
+        ], False
+    if len(commands) > batch_count_max:
+        return [_too_large(len(commands), batch_count_max)], False
     return [_checked(command, peer) for command in commands], True
 
 
@@ -155,10 +187,9 @@ def _short(text: Any) -> str | UnsetType:
     return text if isinstance(text, str) and _ID_LIKE.fullmatch(text) else UNSET
 
 
-def _too_large(count: int) -> Receipt:
+def _too_large(count: int, batch_count_max: int) -> Receipt:
     return refused(
-        Reason.batch_too_large,
-        f"expected at most {limits.BATCH_COUNT_MAX} commands, found {count}",
+        Reason.batch_too_large, f"expected at most {batch_count_max} commands, found {count}"
     )
 
 
@@ -215,6 +246,8 @@ def _reason_of(payload: bytes, error: Exception) -> tuple[Reason, str]:
     try:
         op = _op_decoder.decode(payload).op
         if op not in _LAX:
+            # Texts of fields that nobody asked for were passed over, UTF-8 or not.
+            payload.decode()
             expected = ", ".join(_LAX)
             return Reason.unknown_value, f"expected op as one of {expected}, found {op[:80]!r}"
         lax = _LAX[op].decode(payload)
@@ -297,10 +330,11 @@ def decode_commit(payload: bytes) -> Commit:
     """Read a commit; events of unknown name, which change no book, are passed over.
 
     Raises:
-        msgspec.DecodeError, UnicodeDecodeError: these bytes are no commit.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: these bytes are no commit, or one
+            that can be read in two ways.
     """
     try:
-        return _commit_decoder.decode(payload)
+        commit = _commit_decoder.decode(payload)
     except msgspec.ValidationError:
         loose = _loose_commit_decoder.decode(payload)
         events = [
@@ -308,7 +342,7 @@ def decode_commit(payload: bytes) -> Commit:
             for raw in loose.events
             if _event_name_decoder.decode(raw).event in _EVENT_NAMES
         ]
-        return Commit(
+        commit = Commit(
             market=loose.market,
             sequence=loose.sequence,
             term=loose.term,
@@ -317,6 +351,43 @@ def decode_commit(payload: bytes) -> Commit:
             digest=loose.digest,
             events=events,
         )
+    # What is written as a leader of this code writes it says everything once. Anything else
+    # (unknown fields, another order of them) is looked at again.
+    if _encoder.encode(commit) != payload:
+        check_unambiguous(payload)
+    return commit
+
+
+def check_unambiguous(payload: bytes) -> None:
+    """Make sure that no object of a JSON document names a field twice, whatever it is.
+
+    Two readers may each believe another one of the two. msgspec takes the last.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: one does.
+    """
+    try:
+        json.loads(payload.decode(), object_pairs_hook=_fields_once)
+    except ValueError as error:
+        if isinstance(error, UnicodeDecodeError | msgspec.DecodeError):
+            raise
+        raise msgspec.DecodeError(str(error)) from error
+
+
+def _fields_once(fields: list[tuple[str, Any]]) -> None:
+    names = {name for name, _ in fields}
+    if len(names) != len(fields):
+        raise msgspec.DecodeError(f"a field is named twice, of {sorted(names)[:20]}")
+
+
+def is_content(text: str) -> bool:
+    """Tell whether a text may be a command's content hash: 16 hex digits."""
+    return _CONTENT.fullmatch(text) is not None
+
+
+def is_hash(text: str) -> bool:
+    """Tell whether a text may be a hash of bytes: 32 hex digits."""
+    return _HASH.fullmatch(text) is not None
 
 
 def encode_commit(

@@ -12,7 +12,7 @@ class Reason(Enum):
 
     malformed = (1001, "the request cannot be read")
     unknown_value = (1002, "a field's value is outside its list")
-    batch_too_large = (1003, "the batch has more than 1000 commands")
+    batch_too_large = (1003, "the request has more commands or bytes than this peer may send")
     wrong_peer = (1004, "an id names another peer")
     unknown_market = (2001, "there is no such market")
     market_halted = (2002, "the market is halted or closed and takes cancels only")

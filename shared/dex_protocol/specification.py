@@ -1,15 +1,17 @@
 """A market's specification: what may be traded in which steps, and between which bounds.
 
-Knows nothing of a market's state. Tick size and lot size never change, since every integer inside
-a market counts them.
+Beside the bounds of orders it has the limits of those who send them: the same for all peers, but
+for those it names. Knows nothing of a market's state. Tick size and lot size never change, since
+every integer inside a market counts them.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
 from dex_protocol import limits
-from dex_protocol.ids import is_market
+from dex_protocol.ids import is_market, is_peer
 from dex_protocol.numbers import COUNT_MAX, normal, units
 
 DECIMAL_FIELDS: Final = (
@@ -22,15 +24,47 @@ DECIMAL_FIELDS: Final = (
     "price_band",
 )
 POSITIVE_FIELDS: Final = ("tick_size", "lot_size", "max_quantity", "max_price")
-COUNT_FIELDS: Final = ("max_open_orders", "max_peers")
+PEER_FIELDS: Final[Mapping[str, int]] = {
+    "max_open_orders": COUNT_MAX,
+    "orders_per_second": COUNT_MAX,
+    "orders_burst": COUNT_MAX,
+    "max_batch_count": limits.BATCH_COUNT_MAX,
+    "max_request_bytes": limits.PAYLOAD_BYTES_MAX,
+}
+"""The limits of a peer, each with the most it may be set to; the least is 1."""
+
+COUNT_FIELDS: Final[Mapping[str, int]] = {"max_peers": COUNT_MAX, **PEER_FIELDS}
+COUNT_DEFAULTS: Final[Mapping[str, int]] = {
+    "max_open_orders": limits.OPEN_ORDERS_COUNT_MAX,
+    "max_peers": limits.PEERS_COUNT_MAX,
+    "orders_per_second": limits.ORDERS_PER_SECOND,
+    "max_batch_count": limits.BATCH_COUNT_MAX,
+    "max_request_bytes": limits.PAYLOAD_BYTES_MAX,
+}
+"""What holds where nothing is said; the burst follows from the orders in a second."""
+
 UNCHANGEABLE_FIELDS: Final = ("market", "tick_size", "lot_size")
 
 
-class Specification(Struct, omit_defaults=True, frozen=True, kw_only=True):
-    """A market's rules in numbers: decimal strings, the last two integers.
+class PeerFields(Struct, omit_defaults=True, frozen=True, kw_only=True):
+    """The limits of one peer that a specification names; UNSET is as for all."""
 
-    What is left out has no bound, but for the open orders and the peers, whose bounds are then
-    those of limits.py.
+    max_open_orders: int | UnsetType = UNSET
+    orders_per_second: int | UnsetType = UNSET
+    orders_burst: int | UnsetType = UNSET
+    max_batch_count: int | UnsetType = UNSET
+    max_request_bytes: int | UnsetType = UNSET
+
+
+class AskedPeerFields(PeerFields, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The same as an operator asks for them."""
+
+
+class Specification(Struct, omit_defaults=True, frozen=True, kw_only=True):
+    """A market's rules in numbers: decimal strings, then integers.
+
+    `peers` names those with limits of their own. What is left out has no bound, but for the
+    integers, whose bounds are then those of limits.py.
     """
 
     market: str
@@ -43,14 +77,24 @@ class Specification(Struct, omit_defaults=True, frozen=True, kw_only=True):
     price_band: str | UnsetType = UNSET
     max_open_orders: int | UnsetType = UNSET
     max_peers: int | UnsetType = UNSET
+    orders_per_second: int | UnsetType = UNSET
+    orders_burst: int | UnsetType = UNSET
+    max_batch_count: int | UnsetType = UNSET
+    max_request_bytes: int | UnsetType = UNSET
+    peers: Mapping[str, PeerFields] | UnsetType = UNSET
 
 
 class AskedSpecification(Specification, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A specification as an operator asks for it: no field is misspelt silently."""
 
+    peers: Mapping[str, AskedPeerFields] | UnsetType = UNSET
+
 
 class SpecificationChange(Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """The fields of a specification that may change while a market lives; UNSET stays as it is."""
+    """The fields of a specification that may change while a market lives; UNSET stays as it is.
+
+    `peers` stands for the whole: who is not in it has no limits of its own any more.
+    """
 
     min_quantity: str | UnsetType = UNSET
     max_quantity: str | UnsetType = UNSET
@@ -59,6 +103,11 @@ class SpecificationChange(Struct, forbid_unknown_fields=True, omit_defaults=True
     price_band: str | UnsetType = UNSET
     max_open_orders: int | UnsetType = UNSET
     max_peers: int | UnsetType = UNSET
+    orders_per_second: int | UnsetType = UNSET
+    orders_burst: int | UnsetType = UNSET
+    max_batch_count: int | UnsetType = UNSET
+    max_request_bytes: int | UnsetType = UNSET
+    peers: Mapping[str, AskedPeerFields] | UnsetType = UNSET
 
 
 def changed(specification: Specification, change: SpecificationChange) -> Specification:
@@ -68,17 +117,25 @@ def changed(specification: Specification, change: SpecificationChange) -> Specif
 
 
 def normalized(specification: Specification) -> Specification:
-    """Write every decimal of a valid specification without trailing zeros, and no default."""
-    fields: dict[str, str | UnsetType] = {
-        name: normal(value)
-        for name in DECIMAL_FIELDS
-        if (value := getattr(specification, name)) is not UNSET
-    }
-    if specification.max_open_orders == limits.OPEN_ORDERS_COUNT_MAX:
-        fields["max_open_orders"] = UNSET
-    if specification.max_peers == limits.PEERS_COUNT_MAX:
-        fields["max_peers"] = UNSET
-    return Specification(**(structs.asdict(specification) | fields))
+    """Write every decimal of a valid specification without trailing zeros, and no default.
+
+    Peers are in the order of their names, without those of whom nothing is said. A burst stays as
+    it is written, since what it is by default changes with the orders in a second.
+    """
+    fields = structs.asdict(specification)
+    for name in DECIMAL_FIELDS:
+        if fields[name] is not UNSET:
+            fields[name] = normal(fields[name])
+    for name, default in COUNT_DEFAULTS.items():
+        if fields[name] == default:
+            fields[name] = UNSET
+    if fields["peers"] is not UNSET:
+        named = {
+            peer: PeerFields(**structs.asdict(own)) for peer, own in sorted(fields["peers"].items())
+        }
+        said = {peer: own for peer, own in named.items() if own != PeerFields()}
+        fields["peers"] = said or UNSET
+    return Specification(**fields)
 
 
 def what_is_wrong(specification: Specification) -> str | None:
@@ -90,7 +147,8 @@ def what_is_wrong(specification: Specification) -> str | None:
         )
     return (
         _wrong_decimals(specification)
-        or _wrong_counts(specification)
+        or _wrong_counts(specification, COUNT_FIELDS)
+        or _wrong_peers(specification)
         or _wrong_quantities(specification)
     )
 
@@ -108,11 +166,29 @@ def _wrong_decimals(specification: Specification) -> str | None:
     return None
 
 
-def _wrong_counts(specification: Specification) -> str | None:
-    for name in COUNT_FIELDS:
-        count = getattr(specification, name)
-        if count is not UNSET and not 1 <= count <= COUNT_MAX:
-            return f"expected {name} from 1 to {COUNT_MAX}, found {count}"
+def _wrong_counts(
+    fields: Specification | PeerFields, most: Mapping[str, int], *, of: str = ""
+) -> str | None:
+    for name, count_max in most.items():
+        count = getattr(fields, name)
+        if count is not UNSET and not 1 <= count <= count_max:
+            return f"expected {of}{name} from 1 to {count_max}, found {count}"
+    return None
+
+
+def _wrong_peers(specification: Specification) -> str | None:
+    peers = {} if specification.peers is UNSET else specification.peers
+    if len(peers) > limits.NAMED_PEERS_COUNT_MAX:
+        return f"expected peers with at most {limits.NAMED_PEERS_COUNT_MAX}, found {len(peers)}"
+    for peer, own in peers.items():
+        if not is_peer(peer):
+            return (
+                "expected peers by names of 1 to 32 letters, digits, dashes and underscores, "
+                f"found {peer[:80]!r}"
+            )
+        wrong = _wrong_counts(own, PEER_FIELDS, of=f"peers.{peer}.")
+        if wrong is not None:
+            return wrong
     return None
 
 
@@ -131,3 +207,51 @@ def _units(text: str) -> int:
     value = units(text)
     assert value is not None, f"expected a decimal, found {text!r}"
     return value
+
+
+# --- What holds for a peer ----------------------------------------------------------------------
+
+
+class PeerLimits(Struct, frozen=True, gc=False):
+    """How much one peer may have and send in a market.
+
+    `orders_per_second` and `orders_burst` count submits and amends; as many cancels pass beside
+    them.
+    """
+
+    open_orders_count_max: int
+    orders_per_second: int
+    orders_burst: int
+    batch_count_max: int
+    request_bytes_max: int
+
+
+def limits_of(specification: Specification, peer: str) -> PeerLimits:
+    """Tell what holds for a peer: what is said of it, else what is said of all, else the default.
+
+    A rate that comes without a burst brings its own, so many seconds' worth.
+    """
+    own = PeerFields() if specification.peers is UNSET else specification.peers.get(peer)
+    said = (PeerFields() if own is None else own, specification)
+    rate, burst = COUNT_DEFAULTS["orders_per_second"], None
+    for fields in said:
+        if burst is None and fields.orders_burst is not UNSET:
+            burst = fields.orders_burst
+        if fields.orders_per_second is not UNSET:
+            rate = fields.orders_per_second
+            break
+    return PeerLimits(
+        open_orders_count_max=_said(said, "max_open_orders"),
+        orders_per_second=rate,
+        orders_burst=rate * limits.BURST_SECONDS if burst is None else burst,
+        batch_count_max=_said(said, "max_batch_count"),
+        request_bytes_max=_said(said, "max_request_bytes"),
+    )
+
+
+def _said(said: tuple[PeerFields, Specification], name: str) -> int:
+    for fields in said:
+        value: int | UnsetType = getattr(fields, name)
+        if value is not UNSET:
+            return value
+    return COUNT_DEFAULTS[name]

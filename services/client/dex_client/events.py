@@ -12,7 +12,7 @@ from typing import Final, Self
 from weakref import ref
 
 from dex_client.chain import Chain, StoredCommit
-from dex_client.errors import LogTrimmed, Unavailable, Unreachable
+from dex_client.errors import LogTrimmed, ProtocolMismatch, Unavailable, Unreachable
 from dex_client.link import Link
 from dex_client.queries import Queries, unexpected
 from dex_protocol import limits, subjects
@@ -62,6 +62,11 @@ class Events:
         self._later = later
         self._from_sequence = from_sequence
         self._chain: Chain | None = None
+        # Commits that were read and not given yet: they are given before all that was heard.
+        self._read_count = 0
+        # Whether the next commit must be read, since one that was heard was refused.
+        self._must_read = False
+        self._was_read = False
         self._listener: Listener | None = None
         self._wake = asyncio.Event()
         self._must_ask = False
@@ -108,14 +113,34 @@ class Events:
                 raise Unreachable("no NATS node will have us any more", deadline_s=0)
             if self._is_closed or self._link.is_closed:
                 raise StopAsyncIteration
-            commit = chain.take()
+            commit = None if self._must_read else self._take(chain)
             if commit is not None:
                 self._put_off_asking()
                 return commit
-            if chain.missing:
+            if self._must_read or chain.missing:
                 await self._fetch(chain)
             else:
                 await self._listen(chain)
+            # It is another one once a commit was refused.
+            chain = self._chain or chain
+
+    def refuse(self, commit: StoredCommit) -> bool:
+        """Say of the commit given last that it cannot be, and have it given as the log has it.
+
+        Whoever can broadcast can make up a commit that fits the chain; what it leads to only a
+        book tells.
+
+        Returns:
+            Whether it was heard. One that was read is what the log says, and stays as it is.
+        """
+        if self._was_read:
+            return False
+        # What was heard behind it rests on it, or is made up too: the log is asked.
+        self._chain = chain = Chain(self.market, commit.sequence)
+        chain.tell(commit.sequence)
+        self._read_count = 0
+        self._must_read = self._must_ask = True
+        return True
 
     async def begin(self) -> None:
         """Begin here and now, as entering does."""
@@ -133,6 +158,18 @@ class Events:
         """Hear that broadcasts may have been lost."""
         self._must_ask = True
         self._wake.set()
+
+    def _take(self, chain: Chain) -> StoredCommit | None:
+        self._was_read = self._read_count > 0
+        try:
+            commit = chain.take()
+        except ProtocolMismatch:
+            # It drops the rest of what was read.
+            self._read_count = 0
+            raise
+        if commit is not None and self._was_read:
+            self._read_count -= 1
+        return commit
 
     # --- Beginning ------------------------------------------------------------------------------
 
@@ -212,7 +249,7 @@ class Events:
     async def _fetch(self, chain: Chain) -> None:
         query = LogQuery(
             from_sequence=chain.next_sequence,
-            limit=min(chain.missing, limits.PAGE_COUNT_MAX),
+            limit=min(max(chain.missing, 1), limits.PAGE_COUNT_MAX),
             # From a server that is as far, but no further: what was heard may be made up.
             min_sequence=chain.next_sequence,
         )
@@ -232,12 +269,16 @@ class Events:
             )
         self._is_told = False
         if page.commits:
-            chain.read(commit.encode() for commit in page.commits[: query.limit])
+            read = [commit.encode() for commit in page.commits[: query.limit]]
+            chain.read(read)
+            self._read_count = len(read)
+            self._must_read = False
         else:
             self._distrust(chain)
 
     def _distrust(self, chain: Chain) -> None:
         chain.disbelieve()
+        self._must_read = False
         # Whatever was true of it is told again.
         self._must_ask = True
 

@@ -2,9 +2,11 @@
 
 Theory of operation. It starts from the newest snapshot, or from the log's beginning when there is
 none, and applies every commit that follows. Each commit says what the book's digest is after it;
-the engine compares, and sequence, hash chain, time and term too. When something differs, this copy
-is wrong, or was given something wrong: that is said loudly, and another copy is built, from a
-snapshot, and if that one differs too, from the log's beginning.
+the engine compares, and sequence, hash chain, time and term too, and asks of each event whether it
+can be. A commit that was only heard, and differs, may be made up: the book stays as it was, and
+that commit is read from the log. When one that was read differs, this copy is wrong, or was given
+something wrong: that is said loudly, and another copy is built, from a snapshot, and if that one
+differs too, from the log's beginning.
 
 The book changes only between two of the reader's own steps (`await`), and then by a whole commit.
 """
@@ -276,7 +278,7 @@ class Replica:
                 assert self._events is not None
                 count = 0
                 async for commit in self._events:
-                    self._apply(commit)
+                    self._apply(commit, self._events)
                     count += 1
                     if count % COMMITS_PER_TURN == 0:
                         await asyncio.sleep(0)
@@ -317,7 +319,7 @@ class Replica:
                 raise unexpected("status", self.name, status)
             while market.sequence < status.sequence:
                 commit = await anext(events)
-                market.apply_commit(commit.payload)
+                _follow(market, commit, events)
                 if commit.sequence % COMMITS_PER_TURN == 0:
                     await asyncio.sleep(0)
         except StopAsyncIteration:
@@ -345,10 +347,10 @@ class Replica:
                 f"the snapshot of {self.name}", expected="a market's state", found=str(error)
             ) from error
 
-    def _apply(self, commit: StoredCommit) -> None:
+    def _apply(self, commit: StoredCommit, events: Events) -> None:
         assert self._market is not None
-        self._market.apply_commit(commit.payload)
-        self._advance(commit.sequence)
+        _follow(self._market, commit, events)
+        self._advance(self._market.sequence)
 
     def _advance(self, sequence: int) -> None:
         self.sequence = sequence
@@ -389,6 +391,16 @@ class Replica:
         for _, future in waiting:
             if not future.done():
                 future.set_exception(error)
+
+
+def _follow(market: Market, commit: StoredCommit, events: Events) -> None:
+    # A commit that cannot be changes nothing; if it was heard, the log's own comes instead.
+    try:
+        market.apply_commit(commit.payload)
+    except Diverged as diverged:
+        if not events.refuse(commit):
+            raise
+        _log.warning("what was heard of %s is read from the log: %s", market.name, diverged)
 
 
 def _level(market: Market, price: int, quantity: int, count: int) -> BookLevel:

@@ -21,6 +21,7 @@ from dex_protocol.commands import Amend, Cancel, CancelAll, Command, Submit
 from dex_protocol.reasons import Reason
 from dex_protocol.receipts import refused
 from dex_protocol.specification import Specification
+from dex_runtime.connection import Credentials
 
 NOWHERE = "nats://127.0.0.1:1"
 ORDER = "order_alice_1763800000000_17"
@@ -111,7 +112,9 @@ def test_every_command_speaks_to_machines_and_says_where(words: tuple[str, ...])
     stdout = run(*words, "--help").stdout
 
     assert all(option in stdout for option in ("--json", "--nats", "--deadline"))
-    assert ("--peer" in stdout) == ("--market" in stdout) == (words[0] not in ("markets", "status"))
+    assert (
+        ("--peer " in stdout) == ("--market" in stdout) == (words[0] not in ("markets", "status"))
+    )
 
 
 # --- What is refused before anything is sent ----------------------------------------------------
@@ -162,6 +165,23 @@ def test_every_command_speaks_to_machines_and_says_where(words: tuple[str, ...])
             "expected tick_size above 0, found '0'",
         ),
         (["markets", "change", "X"], "Nothing to change: give at least one of the bounds"),
+        (["markets", "change", "X", "--max-batch", "1001"], "not in the range 1<=x<=1000"),
+        (
+            ["markets", "change", "X", "--peer-limit", "alice:orders_per_hour=5"],
+            "such as alice:orders_per_second=100, with a limit of max_open_orders, ",
+        ),
+        (["markets", "change", "X", "--peer-limit", "al.ice:orders_burst=5"], "found 'al.ice:"),
+        (
+            ["markets", "change", "X", "--peer-limit", "alice:orders_burst=5", "--no-peer-limits"],
+            "--peer-limit and --no-peer-limits contradict each other",
+        ),
+        (
+            [
+                *("markets", "open", "X", "--tick-size", "1", "--lot-size", "1"),
+                *("--peer-limit", "alice:orders_burst=0"),
+            ],
+            "expected peers.alice.orders_burst from 1 to",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_refused_with_what_was_expected(
@@ -285,6 +305,7 @@ def a_caller(**fields: Any) -> Caller:
         "market": "ETH-USD",
         "deadline_s": 1.0,
         "output": Output(as_json=False),
+        "credentials": Credentials(),
     }
     return Caller(**(base | fields))
 

@@ -673,6 +673,14 @@ def impossible(payload: bytes) -> bytes:
     return payload.replace(b'"price":"100"', b'"price":"100.00001"')
 
 
+def a_lie(venue: Venue, forge: Callable[[bytes], bytes]) -> bytes:
+    """Store a commit, and have it told otherwise, to whoever reads the log too; give it."""
+    (commit,) = venue.store()
+    venue.log[-1] = forge(commit)
+    venue.broadcast(venue.log[-1])
+    return commit
+
+
 @pytest.mark.parametrize("forge", [wrong_digest, impossible])
 @pytest.mark.parametrize("has_snapshot", [True, False])
 async def test_replica_that_differs_says_so_and_heals(
@@ -683,9 +691,13 @@ async def test_replica_that_differs_says_so_and_heals(
     if has_snapshot:
         venue.takes_snapshot()
     told: list[Divergence] = []
-    async with venue.replica(told.append) as replica, asyncio.timeout(LONG_S):
-        (commit,) = venue.store()
-        venue.broadcast(forge(commit))
+
+    def on_divergence(divergence: Divergence) -> None:
+        told.append(divergence)
+        venue.log[6] = commit
+
+    async with venue.replica(on_divergence) as replica, asyncio.timeout(LONG_S):
+        commit = a_lie(venue, forge)
         venue.trade(3)
         await replica.wait_for(10)
 
@@ -696,6 +708,41 @@ async def test_replica_that_differs_says_so_and_heals(
         assert replica.market.orders.keys() == venue.market.orders.keys()
     (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
     assert "the replica of BTC-USD differs at commit 7" in record.getMessage()
+
+
+@pytest.mark.parametrize("forge", [wrong_digest, impossible])
+@pytest.mark.parametrize("times", [1, 5])
+async def test_made_up_commit_that_fits_the_chain_changes_nothing(
+    forge: Callable[[bytes], bytes], times: int
+) -> None:
+    """The log has another one there, and that is the truth."""
+    venue = Venue()
+    venue.store(5)
+    told: list[Divergence] = []
+    async with venue.replica(told.append) as replica, asyncio.timeout(LONG_S):
+        for _ in range(times):
+            (commit,) = venue.store()
+            venue.broadcast(forge(commit))
+            venue.trade(3)
+            await replica.wait_for(venue.market.sequence)
+
+            assert replica.digest == venue.market.digest
+        assert replica.market.orders.keys() == venue.market.orders.keys()
+    assert (told, replica.divergences) == ([], 0)
+
+
+async def test_made_up_commit_that_the_log_does_not_have_is_dropped() -> None:
+    venue = Venue()
+    venue.store(5)
+    async with venue.replica() as replica, asyncio.timeout(LONG_S):
+        made_up = changed(venue.log[-1], sequence=7, previous=venue.market.hash, events=[])
+        venue.broadcast(wrong_digest(made_up))
+        await asyncio.sleep(0.05)
+        venue.trade(3)
+        await replica.wait_for(9)
+
+        assert replica.digest == venue.market.digest
+        assert replica.divergences == 0
 
 
 @pytest.mark.parametrize("damage", ["unreadable", "of another log"])
@@ -727,10 +774,10 @@ async def test_replica_without_a_book_says_why() -> None:
         asyncio.timeout(LONG_S),
         venue.replica(lambda divergence: differs.set()) as replica,
     ):
-        (commit,) = venue.store()
-        venue.serves = False
-        venue.broadcast(wrong_digest(commit))
+        commit = a_lie(venue, wrong_digest)
         await differs.wait()
+        venue.serves = False
+        venue.log[-1] = commit
         # The book is put away in the same turn of the loop that says so, or in the next.
         await asyncio.sleep(0.001)
 
@@ -760,7 +807,7 @@ async def test_bug_in_following_is_raised_and_nobody_waits_for_ever() -> None:
 
     venue = Venue()
     replica = await venue.replica(bug).__aenter__()
-    venue.broadcast(wrong_digest(venue.store()[0]))
+    a_lie(venue, wrong_digest)
     async with asyncio.timeout(LONG_S):
         with pytest.raises(BookUnavailable, match="ZeroDivisionError"):
             await replica.wait_for(99)

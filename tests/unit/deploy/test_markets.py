@@ -8,7 +8,7 @@ import pytest
 from deploy import markets, state
 from dex_protocol.specification import what_is_wrong
 from dex_runtime import connection
-from dex_runtime.connection import ConnectionOptions
+from dex_runtime.connection import ConnectionOptions, Credentials
 
 
 @pytest.mark.parametrize("market", [*state.MARKETS, "SOL-USD"])
@@ -25,7 +25,7 @@ def test_impossible_name_is_refused() -> None:
 
 
 async def test_markets_without_a_node_have_no_leader() -> None:
-    (view,) = await markets.look([], ["BTC-USD"])
+    (view,) = await markets.look([], Credentials(), ["BTC-USD"])
 
     assert view.leader is None
     assert view.state == "no NATS node runs"
@@ -47,7 +47,9 @@ async def test_cancellation_that_the_connection_forgets_ends_the_waiting_nonethe
 
     monkeypatch.setattr(connection, "connect", connect)
     monkeypatch.setattr(connection, "close", close)
-    looking = asyncio.create_task(markets.look(["nats://127.0.0.1:4222"], ["BTC-USD"]))
+    looking = asyncio.create_task(
+        markets.look(["nats://127.0.0.1:4222"], Credentials(), ["BTC-USD"])
+    )
     await asyncio.sleep(0.01)
 
     looking.cancel()

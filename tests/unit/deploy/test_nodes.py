@@ -19,6 +19,11 @@ def test_single_node_listens_on_loopback_alone_and_syncs_always(tmp_path: Path) 
         "ping_max: 2\n"
         'write_deadline: "2s"\n'
         "\n"
+        "# Each refusal is a line, and somebody refused may ask a million times a second.\n"
+        f'log_file: "{tmp_path}/nats.log"\n'
+        "logfile_size_limit: 67108864\n"
+        "logfile_max_num: 4\n"
+        "\n"
         "jetstream {\n"
         f'  store_dir: "{tmp_path}/store"\n'
         '  sync_interval: "always"\n'
@@ -43,6 +48,50 @@ def test_cluster_node_has_routes_to_all_others_and_not_to_itself(tmp_path: Path)
         "  ]\n"
         "}\n"
     )
+
+
+def test_locked_cluster_includes_the_accounts_and_knows_its_own_nodes_by_a_password(
+    tmp_path: Path,
+) -> None:
+    access = nodes.Access(
+        accounts_file=tmp_path / "accounts.conf",
+        operator_key=tmp_path / "operator.nk",
+        routes_password="s3cret",
+    )
+    first, _ = nodes.cluster(
+        tmp_path, client_ports=[4222, 4223], cluster_ports=[6222, 6223], access=access
+    )
+    text = nodes.config_text(first)
+
+    assert 'include "../accounts.conf"\n' in text
+    assert '  authorization { user: "node", password: "s3cret" }\n' in text
+    assert '    "nats-route://node:s3cret@127.0.0.1:6223"\n' in text
+    assert "tls" not in text
+    assert nodes.write_config(first).stat().st_mode & 0o077 == 0
+
+
+def test_nodes_with_certificates_ask_each_other_for_theirs_and_clients_for_none(
+    tmp_path: Path,
+) -> None:
+    access = nodes.Access(
+        accounts_file=tmp_path / "accounts.conf",
+        operator_key=tmp_path / "operator.nk",
+        routes_password="s3cret",
+        certificates=nodes.Certificates(
+            authority=Path("ca.pem"), certificate=Path("node.pem"), key=Path("node.key")
+        ),
+    )
+    first, _ = nodes.cluster(
+        tmp_path, client_ports=[4222, 4223], cluster_ports=[6222, 6223], access=access
+    )
+    clients, routes = nodes.config_text(first).split("cluster {")
+
+    for part in (clients, routes):
+        assert 'cert_file: "node.pem"' in part
+        assert 'key_file: "node.key"' in part
+        assert 'ca_file: "ca.pem"' in part
+    assert "verify: true" in routes
+    assert "verify" not in clients
 
 
 def test_what_is_asked_for_beyond_the_usual_is_in_the_configuration(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from dex_protocol.commands import Command, Submit, own_id
 from dex_protocol.content import content_of
 from dex_protocol.numbers import COUNT_MAX
 from dex_protocol.reasons import Reason
-from dex_protocol.specification import SpecificationChange
+from dex_protocol.specification import PeerFields, SpecificationChange
 from tests.builders import (
     NOW,
     a_market,
@@ -352,3 +352,20 @@ def test_refused_submit_never_was_an_order() -> None:
 
     assert own_id(buy("1 @ 100", NEW)) == order(NEW)
     assert execute(market, cancel(NEW, NEW + 1)).receipt.reason == "unknown_order"
+
+
+def test_open_orders_are_bounded_for_each_peer_by_its_own_number() -> None:
+    market = a_market(max_open_orders=1, peers={"bob": PeerFields(max_open_orders=2)})
+
+    answers = {
+        peer: [
+            execute(market, buy("1 @ 100", number, peer=peer), peer=peer).receipt.status
+            for number in (1, 2, 3)
+        ]
+        for peer in ("alice", "bob")
+    }
+
+    assert answers == {
+        "alice": ["new", "rejected", "rejected"],
+        "bob": ["new", "new", "rejected"],
+    }

@@ -9,7 +9,7 @@ from dex_protocol.codec import encode
 from dex_protocol.commands import Cancel, Command
 from dex_protocol.queries import BookQuery, StatusQuery
 from dex_protocol.receipts import Receipt
-from dex_protocol.specification import SpecificationChange
+from dex_protocol.specification import AskedPeerFields, SpecificationChange
 from dex_server.replication.effects import Append, AppendConfirmed, Send
 from tests.builders import LONGEST_PEER, a_specification, buy, cancel_all, command, order, sell
 from tests.unit.server.harness import Harness, a_leader
@@ -111,10 +111,10 @@ def test_group_ends_after_so_many_commands(leader: Harness) -> None:
 
 def test_more_commands_than_may_wait_are_busy_at_once(leader: Harness) -> None:
     leader.send(buy("1 @ 100", 1))
-    full = limits.WAITING_COMMANDS_COUNT_MAX // 1_000
     waiting = [
-        leader.send(*(buy("1 @ 1", peer="bob") for _ in range(1_000)), peer="bob")
-        for _ in range(full)
+        leader.send(*(buy("1 @ 1", peer=peer) for _ in range(1_000)), peer=peer)
+        for peer, count in (("bob", 8), ("carol", 4), ("dave", 2), ("erin", 1))
+        for _ in range(count)
     ]
 
     batch = leader.send(*(buy("1 @ 1", n) for n in range(2, 1_002)))
@@ -134,10 +134,12 @@ def test_more_commands_than_may_wait_are_busy_at_once(leader: Harness) -> None:
 def test_more_bytes_than_may_wait_are_busy_at_once(leader: Harness) -> None:
     leader.send(buy("1 @ 100", 1))
     wide = encode(buy("1 @ 1", 2)).ljust(limits.PAYLOAD_BYTES_MAX)
-    full = limits.WAITING_BYTES_MAX // len(wide)
-    waiting = leader.send_together(*[wide] * full)
+    half = limits.WAITING_BYTES_MAX // len(wide) // 2
+    waiting = leader.send_together(*[wide] * half)
 
-    assert leader.retries(leader.send(buy("1 @ 1", 3))) == ["busy"]
+    # One is on its way already, and has left its place to one more.
+    leader.send_together(wide)
+    assert leader.retries(leader.send_raw(wide)) == ["busy"]
     assert leader.answer(waiting[-1]) is None
     leader.run()
     assert leader.receipt(waiting[-1]).duplicate is True
@@ -154,7 +156,12 @@ def test_malformed_request_is_refused_and_not_busy_in_a_full_queue(leader: Harne
 
 def test_more_queries_than_may_wait_are_busy_at_once(leader: Harness) -> None:
     far = StatusQuery(min_sequence=2)
-    waiting = [leader.ask(far) for _ in range(limits.WAITING_QUERIES_COUNT_MAX)]
+    peers = limits.WAITING_QUERIES_COUNT_MAX // limits.PEER_QUERIES_COUNT_MAX
+    waiting = [
+        leader.ask(far, peer=f"peer-{number}")
+        for number in range(peers)
+        for _ in range(limits.PEER_QUERIES_COUNT_MAX)
+    ]
 
     assert leader.retries(leader.ask(far)) == ["busy"]
     leader.send(buy("1 @ 100", 1))
@@ -163,26 +170,29 @@ def test_more_queries_than_may_wait_are_busy_at_once(leader: Harness) -> None:
     assert leader.answer(leader.ask())["sequence"] == 2
 
 
-def test_answers_that_wait_for_an_append_count_as_waiting_queries(leader: Harness) -> None:
-    """They are the largest things of all to keep."""
+def test_answers_that_wait_for_an_append_are_bounded_in_number(leader: Harness) -> None:
+    """They are the largest things of all to keep; beyond them the queries wait, each peer's own."""
     leader.send(buy("1 @ 100", 1))
-    numbers = [leader.ask(BookQuery()) for _ in range(limits.WAITING_QUERIES_COUNT_MAX + 1)]
+    count = limits.WAITING_QUERIES_COUNT_MAX + limits.PEER_QUERIES_COUNT_MAX
+    numbers = [leader.ask(BookQuery()) for _ in range(count)]
 
-    assert leader.retries(numbers[-1]) == ["busy"]
+    assert leader.retries(leader.ask(BookQuery())) == ["rate_limited"]
+    numbers.append(leader.ask(peer="bob"))
     leader.run()
-    assert {leader.answer(number)["sequence"] for number in numbers[:-1]} == {2}
+    assert {leader.answer(number)["sequence"] for number in numbers} == {2}
     assert leader.answer(leader.ask())["sequence"] == 2
 
 
 def test_answers_to_queries_leave_room_for_the_world_in_between(leader: Harness) -> None:
     """Orders that arrive behind a flood of queries are not held up by all of it."""
     far = StatusQuery(min_sequence=2)
-    numbers = [leader.ask(far) for _ in range(3 * limits.TOLD_QUERIES_COUNT_MAX)]
+    count = 3 * limits.TOLD_QUERIES_COUNT_MAX
+    numbers = [leader.ask(far, peer=f"peer-{number % 3}") for number in range(count)]
     leader.send(buy("1 @ 100", 1))
     leader.perform(leader.take(Append))
 
     told = [leader.answer(number) is not None for number in numbers]
-    assert told.index(False) == sum(told) == limits.TOLD_QUERIES_COUNT_MAX * 2
+    assert sum(told) == limits.TOLD_QUERIES_COUNT_MAX * 2
     assert leader.replica.has_more_to_tell
     leader.run()
     assert {leader.answer(number)["sequence"] for number in numbers} == {2}
@@ -230,6 +240,33 @@ def test_more_wishes_of_operators_than_may_wait_are_busy_at_once(leader: Harness
     leader.run()
     assert {leader.answer(number)["sequence"] for number in done} == {3}
     assert len(leader.commits()[2].events) == len(done)
+
+
+def test_wishes_whose_events_do_not_fit_one_commit_wait_for_the_next(leader: Harness) -> None:
+    """A specification that names many peers stands whole in each event; the harness measures the
+    commits. Commands wait for all of them."""
+    leader.send(buy("1 @ 100", 1))
+    names = [f"{number:032}" for number in range(limits.NAMED_PEERS_COUNT_MAX)]
+    numbers = [
+        leader.administer(
+            "change",
+            SpecificationChange(
+                peers={
+                    name: AskedPeerFields(orders_burst=10**18 + n, orders_per_second=10**18)
+                    for name in names
+                }
+            ),
+        )
+        for n in range(limits.WAITING_WISHES_COUNT_MAX)
+    ]
+    order_after = leader.send(buy("1 @ 100", 2))
+    leader.run()
+
+    sequences = [leader.answer(number)["sequence"] for number in numbers]
+    assert sequences == sorted(sequences)
+    assert sequences[-1] > sequences[0]
+    assert leader.receipt(order_after).sequence == sequences[-1]
+    leader.check()
 
 
 # --- Time ---------------------------------------------------------------------------------------

@@ -88,22 +88,25 @@ def test_request_that_waits_a_second_for_a_leader_is_late(leader: Harness) -> No
 def test_thousands_that_were_held_too_long_are_late_at_once(leader: Harness) -> None:
     candidate = a_candidate(leader)
     payload = encode(buy("1 @ 100"))
-    numbers = candidate.send_together(*[payload] * limits.WAITING_COMMANDS_COUNT_MAX)
+    numbers = candidate.send_together(*[payload] * (limits.WAITING_COMMANDS_COUNT_MAX // 2))
     candidate.pass_time(ms=1_000)
 
     assert set(candidate.retries(*numbers)) == {"late"}
 
 
 def test_more_than_may_be_held_is_busy(leader: Harness) -> None:
+    """No peer's requests take more places than they leave free."""
     candidate = a_candidate(leader)
-    payload = encode(buy("1 @ 100", 1))
-    candidate.send_together(*[payload] * limits.WAITING_COMMANDS_COUNT_MAX)
+    payload = encode(buy("1 @ 100"))
+    candidate.send_together(*[payload] * (limits.WAITING_COMMANDS_COUNT_MAX // 2))
     assert candidate.retries(candidate.send(buy("1 @ 100", 2))) == ["busy"]
+    assert candidate.answer(candidate.send(buy("1 @ 100"), peer="bob")) is None
 
     candidate = a_candidate(leader)
     wide = payload.ljust(limits.PAYLOAD_BYTES_MAX)
-    candidate.send_together(*[wide] * (limits.WAITING_BYTES_MAX // len(wide)))
+    candidate.send_together(*[wide] * (limits.WAITING_BYTES_MAX // len(wide) // 2))
     assert candidate.retries(candidate.send(buy("1 @ 100", 2))) == ["busy"]
+    assert candidate.answer(candidate.send(buy("1 @ 100"), peer="bob")) is None
 
 
 def test_operator_is_told_to_ask_the_leader(leader: Harness) -> None:

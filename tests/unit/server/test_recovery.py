@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from dex_protocol import limits
 from dex_protocol.codec import encode_commit, hash_of
 from dex_server import snapshotting
 from dex_server.replication.effects import (
@@ -171,6 +172,31 @@ def test_snapshot_of_a_state_that_can_be_but_was_not_is_passed_over(past: Harnes
 
     assert leads_with_all_of_it(server)
     assert first_read(server) == 7
+
+
+@pytest.mark.parametrize("is_bomb", [True, False], ids=["too long", "with something behind"])
+def test_snapshot_that_does_not_unpack_to_one_bounded_state_is_passed_over(
+    past: Harness, monkeypatch: pytest.MonkeyPatch, is_bomb: bool
+) -> None:
+    newest = stored(past)[0]
+    data = past.snapshots.load(newest)
+    state = gzip.decompress(data)
+    if is_bomb:
+        monkeypatch.setattr(limits, "SNAPSHOT_BYTES_MAX", 100_000)
+        wrong = snapshotting.pack(state + b" " * 100_000)
+    else:
+        wrong = data + gzip.compress(b" ")
+    name = SnapshotName(
+        "BTC-USD", newest.position, hash_of(wrong), newest.digest, hash_of(gzip.decompress(wrong))
+    )
+    past.snapshots.remove(newest)
+    past.snapshots.save(name, wrong)
+    server = restarted(past)
+
+    assert leads_with_all_of_it(server)
+    assert first_read(server) == 7
+    (warning,) = server.warnings
+    assert ("at most 100000 bytes" if is_bomb else "one whole gzip stream") in warning
 
 
 def test_all_snapshots_damaged_means_the_whole_log(past: Harness) -> None:

@@ -16,7 +16,7 @@ from dex_server.replication.effects import (
     TakeSnapshot,
     Tick,
 )
-from tests.builders import a_market, buy, sell
+from tests.builders import a_market, buy, sell, send
 from tests.unit.server.harness import Harness, a_leader, beside, leading
 
 
@@ -176,8 +176,8 @@ def test_state_ahead_of_the_log_is_stored_when_the_log_is_that_far() -> None:
 def test_equal_states_are_packed_to_equal_bytes_however_they_were_reached() -> None:
     market, other = a_market(), a_market()
     for each in (market, other):
-        each.execute(buy("1 @ 100", 1), peer="alice", time=each.time)
-        each.execute(sell("1 @ 100", 1, peer="bob"), peer="bob", time=each.time)
+        send(each, buy("1 @ 100", 1))
+        send(each, sell("1 @ 100", 1, peer="bob"), peer="bob")
 
     packed = snapshotting.pack(market.snapshot())
     assert packed == snapshotting.pack(Market.restore(other.snapshot()).snapshot())

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from dex_client.administration import OPERATOR, Administration
 from dex_client.commands import options
-from dex_client.commands.frame import CONNECTION_TIMEOUT_S, Caller, OperatorCommand
+from dex_client.commands.frame import Caller, OperatorCommand
 from dex_client.commands.output import table
 from dex_client.errors import Unavailable
 from dex_client.link import Link, linked
@@ -23,12 +23,12 @@ from dex_protocol.administration import AdminReply
 from dex_protocol.queries import StatusReply
 from dex_protocol.receipts import Receipt
 from dex_protocol.specification import (
+    PEER_FIELDS,
     AskedSpecification,
     Specification,
     SpecificationChange,
     what_is_wrong,
 )
-from dex_runtime.connection import ConnectionOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,6 +75,18 @@ def _bounds(function: F) -> F:
             _bound("--price-band", "How far a limit may lie beyond the last price: 0.1 is 10 %."),
             click.option("--max-open-orders", type=click.IntRange(1), help="For each peer."),
             click.option("--max-peers", type=click.IntRange(1), help="That may ever trade."),
+            _limit("--orders-per-second", "orders_per_second", "Of each peer; as many cancels."),
+            _limit("--orders-burst", "orders_burst", "At once, after a pause."),
+            _limit("--max-batch", "max_batch_count", "Commands in one request."),
+            _limit("--max-request-bytes", "max_request_bytes", "Bytes of one request."),
+            click.option(
+                "--peer-limit",
+                "peers",
+                multiple=True,
+                callback=options.peer_limits,
+                metavar="PEER:LIMIT=NUMBER",
+                help="A limit of one peer; all that are given replace all there were.",
+            ),
         )
     ):
         function = decorate(function)
@@ -83,6 +95,10 @@ def _bounds(function: F) -> F:
 
 def _bound(name: str, text: str) -> Callable[[F], F]:
     return click.option(name, callback=options.decimal, metavar="DECIMAL", help=text)
+
+
+def _limit(name: str, field: str, text: str) -> Callable[[F], F]:
+    return click.option(name, field, type=click.IntRange(1, PEER_FIELDS[field]), help=text)
 
 
 @markets.command("list", cls=OperatorCommand)
@@ -141,14 +157,22 @@ async def open_market(caller: Caller, *, market: str, **fields: Any) -> None:
 @markets.command("change", cls=OperatorCommand)
 @_market
 @_bounds
-async def change_market(caller: Caller, *, market: str, **fields: Any) -> None:
+@click.option("--no-peer-limits", is_flag=True, help="Let no peer have limits of its own.")
+async def change_market(
+    caller: Caller, *, market: str, no_peer_limits: bool, **fields: Any
+) -> None:
     """Change MARKET's bounds; what is left out stays. Orders that rest stay too.
 
     \b
     Example:
       dex-client markets change SOL-USD --max-price 200000
+      dex-client markets change SOL-USD --peer-limit alice:orders_per_second=100
     """
     given = _given(fields)
+    if no_peer_limits:
+        if "peers" in given:
+            raise click.UsageError("--peer-limit and --no-peer-limits contradict each other.")
+        given["peers"] = {}
     if not given:
         raise click.UsageError("Nothing to change: give at least one of the bounds.")
     async with _linked(caller) as link:
@@ -207,12 +231,7 @@ async def close_market(caller: Caller, *, market: str, yes: bool) -> None:
 
 @asynccontextmanager
 async def _linked(caller: Caller) -> AsyncIterator[Link]:
-    connection = ConnectionOptions(
-        servers=caller.servers,
-        name=f"dex-client {OPERATOR}",
-        first_connection_timeout_s=min(CONNECTION_TIMEOUT_S, caller.deadline_s),
-    )
-    async with linked(connection) as link:
+    async with linked(caller.as_operator) as link:
         yield link
 
 

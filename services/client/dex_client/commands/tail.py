@@ -156,5 +156,12 @@ def _change_text(event: MarketChanged) -> str:
 
 
 def _specification_text(specification: Specification) -> str:
-    fields = structs.asdict(specification).items()
-    return ", ".join(f"{name} {value}" for name, value in fields if value is not UNSET)
+    texts = _field_texts(structs.asdict(specification) | {"peers": UNSET})
+    peers = {} if specification.peers is UNSET else specification.peers
+    for peer, own in peers.items():
+        texts += [f"{peer}'s {text}" for text in _field_texts(structs.asdict(own))]
+    return ", ".join(texts)
+
+
+def _field_texts(fields: dict[str, object]) -> list[str]:
+    return [f"{name} {value}" for name, value in fields.items() if value is not UNSET]

@@ -12,6 +12,7 @@ from msgspec import UNSET
 from dex_engine import Market
 from dex_protocol import limits
 from dex_protocol.codec import Element, decode_request, encode
+from dex_protocol.commands import Amend, Submit
 from dex_protocol.events import AnyEvent
 from dex_protocol.reasons import RetryReason
 from dex_protocol.receipts import Receipt, retry
@@ -37,23 +38,34 @@ HEAD_BYTES_MAX: Final = 300
 
 
 class Waiting:
-    """A request on its way: its elements, and the receipts of those that are done."""
+    """A request on its way: its elements, and the receipts of those that are done.
+
+    Attributes:
+        orders: How many submits and amends it carries; after `Allowances.limit` those that count.
+        cancels: The same of cancels.
+        is_limited: Whether some of it is answered `rate_limited`.
+    """
 
     __slots__ = (
         "_reply_bytes",
         "_rest_bytes",
         "arrived",
         "bytes",
+        "cancels",
         "elements",
         "is_batch",
+        "is_limited",
         "next",
+        "orders",
         "peer",
         "receipts",
         "reply_to",
     )
 
-    def __init__(self, request: Request) -> None:
-        elements, is_batch = decode_request(request.payload, request.peer)
+    def __init__(self, request: Request, *, batch_count_max: int = limits.BATCH_COUNT_MAX) -> None:
+        elements, is_batch = decode_request(
+            request.payload, request.peer, batch_count_max=batch_count_max
+        )
         self.peer = request.peer
         self.reply_to = request.reply_to
         self.arrived = request.arrived
@@ -62,14 +74,37 @@ class Waiting:
         self.is_batch = is_batch
         self.receipts: list[Receipt] = []
         self.next = 0
+        self.is_limited = False
+        orders = cancels = 0
+        for element in elements:
+            if type(element) is Submit or type(element) is Amend:
+                orders += 1
+            elif type(element) is not Receipt:
+                cancels += 1
+        self.orders = orders
+        self.cancels = cancels
         self._reply_bytes = 0
         # What the receipts of all that is not executed yet take, if none of it is.
-        self._rest_bytes = sum(map(_bytes_unexecuted, elements))
+        commands = orders + cancels
+        self._rest_bytes = RETRY_BYTES_MAX * commands + RECEIPT_BYTES_MAX * (
+            len(elements) - commands
+        )
 
     @property
-    def is_refused(self) -> bool:
-        """Whether all of it was refused for reasons that need no state."""
+    def is_answered(self) -> bool:
+        """Whether no command is left in it: all was refused for reasons that need no state, or is
+        too much from its peer now."""
         return all(type(element) is Receipt for element in self.elements)
+
+    def limit(self, first: int, message: str) -> None:
+        """Let only the commands before a place be executed: `rate_limited` for the others."""
+        self.is_limited = True
+        elements = self.elements
+        for place in range(first, len(elements)):
+            element = elements[place]
+            if type(element) is not Receipt:
+                elements[place] = _retried(element, RetryReason.rate_limited, message)
+                self._rest_bytes += RECEIPT_BYTES_MAX - RETRY_BYTES_MAX
 
     @property
     def has_room(self) -> bool:
@@ -100,13 +135,7 @@ class Waiting:
             if type(element) is Receipt:
                 self.receipts.append(element)
             else:
-                self.receipts.append(
-                    retry(
-                        why,
-                        order_id=getattr(element, "order_id", UNSET),
-                        command_id=getattr(element, "command_id", UNSET),
-                    )
-                )
+                self.receipts.append(_retried(element, why))
         self.next = len(self.elements)
 
     def reply(self) -> bytes:
@@ -117,6 +146,15 @@ class Waiting:
         """Answer at once, `retry` to all that was not refused for good."""
         self.retry_rest(why)
         return Send(self.reply_to, self.reply())
+
+
+def _retried(command: Element, why: RetryReason, message: str | None = None) -> Receipt:
+    return retry(
+        why,
+        message,
+        order_id=getattr(command, "order_id", UNSET),
+        command_id=getattr(command, "command_id", UNSET),
+    )
 
 
 def _bytes_unexecuted(element: Element) -> int:

@@ -1,9 +1,14 @@
 """Following a log: applying what is broadcast, and fetching what was not heard.
 
-Theory of operation. An entry that is heard is applied if it is the next; any other only tells how
-far the log goes, and what is missing is read. What is broadcast may be lost, the last entry too,
-so a follower that has heard nothing for a while asks where the log ends. Each commit is checked
-(sequence, chain, time, term, digest); what does not follow from the state contradicts it.
+Theory of operation. An entry that is heard is applied if it is the next and follows from the state;
+any other only shows that it is time to ask where the log ends, and what is missing is read. What is
+broadcast may be lost, the last entry too, so a follower that has heard nothing for a while asks as
+well. Each commit is checked (sequence, chain, time, term, digest, and whether it is possible).
+
+What is heard may be anybody's: whoever can publish can make it up. So no more is believed of it
+than the state confirms: what does not follow is dropped, and that place read from the log; and how
+far the log goes is only what the log itself said, never a number that was heard. What is *read* and
+does not follow contradicts the state, and stops the replica.
 
 A log that seems to end before what is known to stand in it may be asked of a NATS node that was
 cut off and does not know it yet; such a node gives up within some seconds. If the log still says so
@@ -23,6 +28,11 @@ from dex_server.replication.recovery import Contradicted
 
 SILENCE_US: Final = 1_000_000
 """After so long without a word the log's end is asked for: a request a second for each market."""
+
+DISTRUST_US: Final = 1_000_000
+"""For so long nothing that is heard is tried after it did not follow, and nobody asks after an
+answer that the log goes no further than was known: made up entries then cost a second's delay, not
+a request or an attempt each."""
 
 LAG_COUNT_MAX: Final = 1_000
 """A follower that is further behind is not current: it reads the log, which takes about a second,
@@ -108,6 +118,13 @@ class Following:
         self._known_when_asked = 0
         self._is_reading = False
         self._quiet_since = 0
+        # The highest place that something was heard of since the log's end was asked for, and that
+        # it was then asked for because of; until when what is heard is not tried, and is no reason
+        # to ask. NB: these numbers are anybody's, and are compared with others, nothing else.
+        self._hint = 0
+        self._asked_hint = 0
+        self._distrusts_until = 0
+        self._passes_until = 0
         self._doubt = Doubt()
 
     @property
@@ -158,17 +175,26 @@ class Following:
         self.log_end = max(self.log_end, sequence)
 
     def heard(self, entries: list[Entry], now: Instant) -> list[Effect]:
-        """Apply what is next, and read what is missing.
+        """Apply what is next and follows; ask about anything else that is new.
 
-        Raises:
-            Contradicted: an entry does not follow from the state.
+        What does not follow may be made up: it is dropped, and the log asked.
         """
-        if not self._doubt.is_raised:
+        market = self.market
+        effects: list[Effect] = []
+        before = market.sequence
+        if not self._is_reading and not self._is_paused and now.monotonic >= self._distrusts_until:
+            # What is read arrives in any case, and in order.
+            try:
+                effects = self._apply(entries)
+            except Diverged as diverged:
+                self._distrusts_until = now.monotonic + DISTRUST_US
+                text = f"what was heard does not follow, and is read from the log: {diverged}"
+                effects.append(Note(text, is_warning=True))
+        if market.sequence > before and not self._doubt.is_raised:
             # A doubt ends only when the log is asked, however much is heard.
             self._quiet_since = now.monotonic
-        self.reaches(entries[-1].sequence)
-        # What is read arrives in any case, and in order.
-        return self._advance([] if self._is_reading else entries)
+        self._hint = max(self._hint, *(entry.sequence for entry in entries))
+        return effects + self._advance(now)
 
     def read(self, entries: list[Entry], now: Instant) -> list[Effect]:
         """Apply what was read.
@@ -181,7 +207,13 @@ class Following:
         if not entries:
             # Trimmed in this very moment: what is left may not reach back far enough.
             return self.refresh()
-        return self._advance(entries)
+        if self._is_paused:
+            return []
+        try:
+            effects = self._apply(entries)
+        except Diverged as diverged:
+            raise Contradicted(str(diverged)) from diverged
+        return effects + self._advance(now)
 
     def end_found(self, first: int, last: int, now: Instant) -> list[Effect]:
         """Take note of the log's bounds.
@@ -207,32 +239,44 @@ class Following:
         if first > self.market.sequence + 1:
             raise Overtaken(first)
         if self._is_asking_again:
-            return self._ask() + self._advance([])
+            return self._ask() + self._advance(now)
         self.is_fresh = True
-        return self._advance([])
+        if self._asked_hint > last:
+            self._passes_until = now.monotonic + DISTRUST_US
+        self._asked_hint = 0
+        return self._advance(now)
 
-    def _advance(self, entries: list[Entry]) -> list[Effect]:
-        if self._is_paused:
-            return []
+    def _apply(self, entries: list[Entry]) -> list[Effect]:
         market = self.market
         effects: list[Effect] = []
         for entry in entries:
             if entry.sequence == market.sequence + 1:
-                try:
-                    market.apply_commit(entry.payload)
-                except Diverged as diverged:
-                    raise Contradicted(str(diverged)) from diverged
+                market.apply_commit(entry.payload)
+                self.reaches(market.sequence)
                 effects = self._on_commit(market)
                 if effects:
                     break
-        self.reaches(market.sequence)
+        return effects
+
+    def _advance(self, now: Instant) -> list[Effect]:
+        if self._is_paused:
+            return []
+        market = self.market
         if self.lag > LAG_COUNT_MAX:
             self.is_current = False
         if self.lag > 0:
-            if not self._is_reading:
-                self._is_reading = True
-                effects.append(ReadLog(market.sequence + 1, self.log_end))
-        elif self.is_fresh and not self.is_current and self.is_at_end:
+            if self._is_reading:
+                return []
+            self._is_reading = True
+            return [ReadLog(market.sequence + 1, self.log_end)]
+        if (
+            self._hint > market.sequence
+            and now.monotonic >= self._passes_until
+            and not self._doubt.is_raised
+        ):
+            self._asked_hint, self._hint = self._hint, 0
+            return self.refresh()
+        if self.is_fresh and not self.is_current and self.is_at_end:
             self.is_current = True
-            effects.append(Note(f"caught up at commit {market.sequence}, digest {market.digest}"))
-        return effects
+            return [Note(f"caught up at commit {market.sequence}, digest {market.digest}")]
+        return []

@@ -1,9 +1,10 @@
 """Leading a market: group commit, and answers only for what is stored.
 
-Theory of operation. Requests wait in a queue. Whenever the window of appends has room, what waits
-is executed, in order, and sealed into one commit, which is appended. The state is then ahead of
-the log, so nobody is told of it: receipts and answers to queries hang on the newest commit they
-rest on (a *pending* one), and leave when that one and all before it are stored.
+Theory of operation. Requests wait in a queue in which peers take turns; what is more than a peer
+may send does not get there. Whenever the window of appends has room, what waits is executed, turn
+by turn, and sealed into one commit, which is appended. The state is then ahead of the log, so
+nobody is told of it: receipts and answers to queries hang on the newest commit they rest on (a
+*pending* one), and leave when that one and all before it are stored.
 
 A leadership is as good as its last sign from the log: a commit that was confirmed, or a look at
 the log's end that found nobody else's. Without one for too long, peers are told to retry.
@@ -18,8 +19,10 @@ from dex_engine import Market
 from dex_protocol import limits
 from dex_protocol.administration import AdminReply
 from dex_protocol.codec import encode
-from dex_protocol.reasons import RetryReason
+from dex_protocol.reasons import Reason, RetryReason
 from dex_protocol.receipts import Receipt, refused, retry
+from dex_protocol.specification import PeerLimits
+from dex_server.replication.allowances import Allowances, too_fast
 from dex_server.replication.appends import Appends, Deposed
 from dex_server.replication.commits import Draft, Waiting, encoded_events
 from dex_server.replication.effects import (
@@ -34,6 +37,7 @@ from dex_server.replication.effects import (
 from dex_server.replication.following import Doubt
 from dex_server.replication.ports import Entry, Position
 from dex_server.replication.questions import Questions, Told
+from dex_server.replication.waiting import FairQueue
 
 UNKNOWN_US_MAX: Final = 1_000_000
 """An append unknown for so long means that the log is out of reach: peers are told to retry."""
@@ -84,9 +88,8 @@ class Leadership:
         self._probed_at = 0
         self._doubt = Doubt()
         self._questions = questions
-        self._queue: deque[Waiting] = deque()
-        self._queue_commands = 0
-        self._queue_bytes = 0
+        self._queue = FairQueue()
+        self._allowances = Allowances(market, now=now)
         self._administered: deque[Administered] = deque()
         self._pending: Appends[_Resting] = Appends()
         # Answers to queries that wait for a pending commit, and their bytes.
@@ -102,21 +105,37 @@ class Leadership:
 
     def take(self, requests: list[Request], now: Instant) -> list[Effect]:
         """Put requests into the queue; answer at once those that have no place in it."""
-        effects: list[Effect] = []
-        for request in requests:
-            waiting = Waiting(request)
-            # Refusals that need no state are answered at once.
-            if waiting.is_refused:
-                effects.append(waiting.sent_back(RetryReason.busy))
-            elif self.is_out_of_reach(now):
-                effects.append(waiting.sent_back(RetryReason.unavailable))
-            elif not self._has_room(waiting):
-                effects.append(waiting.sent_back(RetryReason.busy))
-            else:
-                self._queue.append(waiting)
-                self._queue_commands += len(waiting.elements)
-                self._queue_bytes += waiting.bytes
-        return effects
+        can_execute = not self.is_out_of_reach(now)
+        answers = [self._take(request, now, can_execute=can_execute) for request in requests]
+        return [answer for answer in answers if answer is not None]
+
+    def _take(self, request: Request, now: Instant, *, can_execute: bool) -> Send | None:
+        own = self.market.rules.limits_of(request.peer)
+        size = len(request.payload)
+        # What can be turned away unread comes first.
+        if size > own.request_bytes_max:
+            message = f"expected at most {own.request_bytes_max} bytes in a request, found {size}"
+            return Send(request.reply_to, encode(refused(Reason.batch_too_large, message)))
+        if self._is_flooding(request.peer, own, now):
+            again = retry(RetryReason.rate_limited, too_fast(request.peer, own))
+            return Send(request.reply_to, encode(again))
+        waiting = Waiting(request, batch_count_max=own.batch_count_max)
+        # Refusals that need no state are answered at once.
+        if not waiting.orders and not waiting.cancels:
+            return waiting.sent_back(RetryReason.busy)
+        if not can_execute:
+            return waiting.sent_back(RetryReason.unavailable)
+        self._allowances.take(waiting, own, now)
+        if waiting.is_limited and waiting.is_answered:
+            return waiting.sent_back(RetryReason.rate_limited)
+        if not self._queue.put(waiting):
+            self._allowances.give_back(waiting)
+            return waiting.sent_back(RetryReason.busy)
+        return None
+
+    def _is_flooding(self, peer: str, own: PeerLimits, now: Instant) -> bool:
+        # What it sends beyond its rate costs nobody more than this.
+        return self._allowances.has_none_left(peer, own, now) and not self._queue.has_room(peer)
 
     def administer(self, wish: Administered) -> list[Effect]:
         """Put an operator's wish into the queue, before all commands."""
@@ -184,7 +203,6 @@ class Leadership:
         effects += [Send(wish.reply_to, again) for wish in self._administered]
         self._queue.clear()
         self._administered.clear()
-        self._queue_commands = self._queue_bytes = 0
         return effects
 
     def finish(self, why: RetryReason) -> list[Effect]:
@@ -193,11 +211,6 @@ class Leadership:
         return self.flush(why)
 
     # --- How it stands --------------------------------------------------------------------------
-
-    @property
-    def told_count(self) -> int:
-        """How many answers to queries wait for a pending commit."""
-        return self._told_count
 
     @property
     def is_settled(self) -> bool:
@@ -224,6 +237,7 @@ class Leadership:
 
     def proceed(self, now: Instant) -> list[Effect]:
         """Execute and append as much as the window has room for, and answer what can be."""
+        self._allowances.forget(now)
         self.has_log = not self.is_out_of_reach(now)
         if not self.has_log:
             return self.flush(RetryReason.unavailable) + self._questions.send_back()
@@ -263,25 +277,37 @@ class Leadership:
         return draft
 
     def _fill(self, draft: Draft, now: Instant) -> list[Effect]:
-        # What is due and did not fit into one commit comes before all else, in the next one.
-        while self._administered and not self.market.is_due(draft.time):
+        # What is due and did not fit into one commit comes before all else, in the next one; then
+        # the wishes that did not.
+        while (
+            self._administered
+            and not self.market.is_due(draft.time)
+            and draft.bytes + limits.SPECIFICATION_BYTES_MAX <= limits.COMMIT_BYTES_MAX
+        ):
             self._execute_administered(draft, self._administered.popleft())
         effects: list[Effect] = []
-        while self._queue and not self.market.is_due(draft.time):
-            waiting = self._queue[0]
+        if self._administered:
+            return effects
+        queue, market = self._queue, self.market
+        while (waiting := queue.first) is not None and not market.is_due(draft.time):
             if now.monotonic - waiting.arrived >= limits.LATE_US:
                 effects += self._send_back_late(waiting, draft)
-            elif self._execute(waiting, draft):
-                self._dequeue()
-            else:
+                queue.went_on(0, is_done=True)
+                continue
+            before = waiting.next
+            is_done = self._execute(waiting, draft, count_max=queue.left)
+            queue.went_on(waiting.next - before, is_done=is_done)
+            if waiting.next == before:
                 break
         return effects
 
-    def _execute(self, waiting: Waiting, draft: Draft) -> bool:
-        """Execute a request as far as the draft has room; tell whether it is done."""
+    def _execute(self, waiting: Waiting, draft: Draft, *, count_max: int) -> bool:
+        """Execute at most so many commands of a request, as far as the draft has room; tell whether
+        it is done."""
         market = self.market
         elements = waiting.elements
-        while waiting.next < len(elements):
+        end = min(len(elements), waiting.next + count_max)
+        while waiting.next < end:
             is_full = len(draft.receipts) >= limits.GROUP_COMMANDS_COUNT_MAX
             if is_full or self._next_draft is not None:
                 return False
@@ -301,6 +327,8 @@ class Leadership:
                 target = self._next_draft = Draft(market, time=draft.time)
             target.add(market, events, encoded)
             target.receipts.append(receipt)
+        if waiting.next < len(elements):
+            return False
         (self._next_draft or draft).replies.append(waiting)
         return True
 
@@ -317,17 +345,11 @@ class Leadership:
         draft.answers.append((wish.reply_to, answer))
 
     def _send_back_late(self, waiting: Waiting, draft: Draft) -> list[Effect]:
-        self._dequeue()
         if not waiting.is_begun:
             return [waiting.sent_back(RetryReason.late)]
         waiting.retry_rest(RetryReason.late)
         draft.replies.append(waiting)
         return []
-
-    def _dequeue(self) -> None:
-        waiting = self._queue.popleft()
-        self._queue_commands -= len(waiting.elements)
-        self._queue_bytes -= waiting.bytes
 
     def _seal(self, now: Instant) -> Append:
         draft = self._draft
@@ -355,6 +377,7 @@ class Leadership:
             self.market if self.is_at_commit else None,
             now,
             bytes_max=limits.TOLD_WAITING_BYTES_MAX - self._told_bytes,
+            count_max=limits.WAITING_QUERIES_COUNT_MAX - self._told_count,
         )
         for each in told:
             effects += self._tell(each)
@@ -373,13 +396,6 @@ class Leadership:
 
     def _newest(self) -> Draft | _Resting:
         return self._next_draft or self._draft or self._pending.newest
-
-    def _has_room(self, waiting: Waiting) -> bool:
-        commands = self._queue_commands + len(waiting.elements)
-        return (
-            commands <= limits.WAITING_COMMANDS_COUNT_MAX
-            and self._queue_bytes + waiting.bytes <= limits.WAITING_BYTES_MAX
-        )
 
     def _time(self, now: Instant) -> int:
         # Time comes with the commit and never goes back, whatever the clock does.

@@ -35,6 +35,23 @@ class TokenBucket:
         """Take some away, also more than are left: then it must fill for longer."""
         self._left -= count * SECOND_US
 
+    def take_all(self, count: int, *, per_second: int, burst: int, now: int) -> bool:
+        """Take so many away if as many are left now; tell whether they were."""
+        filled = self._left + (now - self._filled_at) * per_second
+        full = burst * SECOND_US
+        left = filled if filled < full else full
+        self._filled_at = now
+        taken = count * SECOND_US
+        if left < taken:
+            self._left = left
+            return False
+        self._left = left - taken
+        return True
+
+    def give_back(self, count: int) -> None:
+        """Put back what was taken for nothing; what it cannot hold runs over at the next look."""
+        self._left += count * SECOND_US
+
     def is_full(self, *, per_second: int, burst: int, now: int) -> bool:
         """Tell whether nothing was taken for so long that it need not be remembered."""
         return self.left(per_second=per_second, burst=burst, now=now) >= burst

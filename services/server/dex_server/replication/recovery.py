@@ -1,14 +1,14 @@
 """Finding a state to begin with: the newest snapshot that is good and fits the log, or none.
 
-A snapshot is good when its bytes have the hash they were saved with and its state breaks no
-invariant; it fits when the log has the very commit that it was taken after. One that is damaged or
-gone costs time, never data: the one before it is tried, and at last the log from its beginning.
+A snapshot is good when its bytes have the hash they were saved with and unpack to a bounded state
+with its own hash, which breaks no invariant; it fits when the log has the very commit that it was
+taken after. One that is damaged or gone costs time, never data: the one before it is tried, and at
+last the log from its beginning.
 """
 
-import zlib
-
 from dex_engine import InvariantViolated, Market
-from dex_protocol.codec import hash_of
+from dex_protocol import limits
+from dex_protocol.codec import NotPacked, hash_of, unpacked
 from dex_server.replication.effects import Effect, ListSnapshots, LoadSnapshot, Look, Note
 from dex_server.replication.ports import Entry, Position, SnapshotName
 
@@ -66,14 +66,17 @@ class Recovery:
         try:
             if hash_of(data) != name.hash:
                 raise InvariantViolated(f"expected bytes with the hash {name.hash}")
-            state = zlib.decompress(data, wbits=zlib.MAX_WBITS | 16)
+            state = unpacked(data, bytes_max=limits.SNAPSHOT_BYTES_MAX)
             if hash_of(state) != name.state:
                 raise InvariantViolated(f"expected a state with the hash {name.state}")
             market = Market.restore(state)
-            found = Position(market.sequence, market.hash)
-            if (market.name, found) != (self._name, name.position):
-                raise InvariantViolated(f"expected {self._name} at {name.position}, found {found}")
-        except (zlib.error, InvariantViolated) as error:
+            found = (market.name, Position(market.sequence, market.hash), market.digest)
+            if found != (self._name, name.position, name.digest):
+                raise InvariantViolated(
+                    f"expected {self._name} at {name.position} with the digest {name.digest},"
+                    f" found {found}"
+                )
+        except (NotPacked, InvariantViolated) as error:
             return self.unusable(name, str(error))
         self._restored = (name, market)
         return [Look(name.position.sequence)]

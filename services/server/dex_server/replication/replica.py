@@ -67,6 +67,7 @@ from dex_server.replication.questions import Questions
 from dex_server.replication.recovery import Contradicted, Recovery
 from dex_server.replication.roles import Occasion, next_role
 from dex_server.replication.upkeep import Settings, Upkeep
+from dex_server.replication.waiting import Places
 
 __all__ = ["Replica", "Settings"]
 
@@ -130,7 +131,7 @@ class Replica:
         self._is_stopping = False
         # Requests that wait until this server leads; None when it does not serve.
         self._held: list[Request] | None = None
-        self._held_bytes = 0
+        self._places = Places()
         # The newest commit that this replica ever knew to stand in the log.
         self._known = 0
         # Where the log began when it had been trimmed beyond the state.
@@ -295,8 +296,7 @@ class Replica:
                     return leadership.take(given.requests, now)
                 return self._hold(given.requests)
             case Asked():
-                told_count = 0 if leadership is None else leadership.told_count
-                return self._questions.ask(given, told_count=told_count)
+                return self._questions.ask(given)
             case Administered():
                 if leadership is not None and is_leading:
                     return leadership.administer(given)
@@ -307,14 +307,10 @@ class Replica:
         for request in requests:
             if self._held is None:
                 effects.append(Waiting(request).sent_back(RetryReason.not_leader))
-            elif (
-                len(self._held) >= limits.WAITING_COMMANDS_COUNT_MAX
-                or self._held_bytes + len(request.payload) > limits.WAITING_BYTES_MAX
-            ):
-                effects.append(Waiting(request).sent_back(RetryReason.busy))
-            else:
+            elif self._places.take(request.peer, 1, len(request.payload)):
                 self._held.append(request)
-                self._held_bytes += len(request.payload)
+            else:
+                effects.append(Waiting(request).sent_back(RetryReason.busy))
         return effects
 
     def _turned_away(self, given: Input) -> list[Effect]:
@@ -385,7 +381,8 @@ class Replica:
             late_until = now.monotonic - limits.LATE_US
             late = [each for each in self._held if each.arrived <= late_until]
             self._held = [each for each in self._held if each.arrived > late_until]
-            self._held_bytes = sum(len(each.payload) for each in self._held)
+            for each in late:
+                self._places.give_back(each.peer, 1, len(each.payload))
             effects += [Waiting(each).sent_back(RetryReason.late) for each in late]
         if self._following is not None:
             effects += self._following.tick(now)
@@ -494,6 +491,7 @@ class Replica:
         # It serves already: it was current when it stood.
         assert self._held is not None
         held, self._held = self._held, []
+        self._places = Places()
         note = Note(f"leads from commit {market.sequence} in term {market.term}")
         return [note, Unlisten(), *self._leadership.take(held, now)]
 
@@ -559,7 +557,7 @@ class Replica:
         if self._held is None:
             return []
         held, self._held = self._held, None
-        self._held_bytes = 0
+        self._places = Places()
         why = RetryReason.not_leader
         return [Unserve(), *(Waiting(request).sent_back(why) for request in held)]
 

@@ -1,0 +1,149 @@
+"""What each peer may still send in a market now: orders, and cancels beside them.
+
+Theory of operation. Each peer has two buckets, which fill at the rate that the specification gives
+it: one for submits and amends, one for `cancel` and `cancel_all`, so that whatever a peer sends, it
+can always cancel as fast as it can order. Each command takes one out, a resent one too; but what is
+remembered already is let through when nothing is left, since only its answer settles what became of
+it. A full bucket is as good as none, and is forgotten.
+
+The leader's own business: nothing of it is in the log, and each term begins with full buckets.
+Knows nothing of queues.
+"""
+
+from typing import Final
+
+from msgspec import UNSET
+
+from dex_engine import Market
+from dex_protocol.codec import Element
+from dex_protocol.commands import Amend, Submit, own_id
+from dex_protocol.ids import pair_of
+from dex_protocol.receipts import Receipt
+from dex_protocol.specification import PeerLimits
+from dex_server.replication.commits import Waiting
+from dex_server.replication.effects import Instant
+from dex_server.replication.rates import SECOND_US, TokenBucket
+
+FORGET_US: Final = SECOND_US
+"""How often full buckets are looked for: a look takes less than 1 µs for each peer that sent
+something since the last."""
+
+
+class _Allowance:
+    # What a peer has left.
+    __slots__ = ("cancels", "orders")
+
+    def __init__(self, burst: int, *, now: int) -> None:
+        self.orders = TokenBucket(burst, now=now)
+        self.cancels = TokenBucket(burst, now=now)
+
+
+class Allowances:
+    """What the peers of a market have left."""
+
+    __slots__ = ("_by_peer", "_looked_at", "_market", "_spent")
+
+    def __init__(self, market: Market, *, now: Instant) -> None:
+        """Begin with nobody having sent anything."""
+        self._market = market
+        self._by_peer: dict[str, _Allowance] = {}
+        # Whose last request was limited.
+        self._spent: set[str] = set()
+        self._looked_at = now.monotonic
+
+    def __len__(self) -> int:
+        """Tell of how many peers something is remembered."""
+        return len(self._by_peer)
+
+    def has_none_left(self, peer: str, own: PeerLimits, now: Instant) -> bool:
+        """Tell whether a peer's last request was limited, and not even one order is left since."""
+        return peer in self._spent and _left(self._by_peer[peer].orders, own, now) < 1
+
+    def take(self, waiting: Waiting, own: PeerLimits, now: Instant) -> None:
+        """Count a request, and have it carry no more than its peer may send now.
+
+        What is too much is answered `rate_limited`: the first such command, and all after it.
+        """
+        allowance = self._by_peer.get(waiting.peer)
+        if allowance is None:
+            allowance = _Allowance(own.orders_burst, now=now.monotonic)
+            self._by_peer[waiting.peer] = allowance
+        if not waiting.cancels and allowance.orders.take_all(
+            waiting.orders,
+            per_second=own.orders_per_second,
+            burst=own.orders_burst,
+            now=now.monotonic,
+        ):
+            if self._spent:
+                self._spent.discard(waiting.peer)
+            return
+        self._take_each(waiting, allowance, own, now)
+
+    def give_back(self, waiting: Waiting) -> None:
+        """Take back what was counted for a request that is turned away."""
+        allowance = self._by_peer[waiting.peer]
+        allowance.orders.give_back(waiting.orders)
+        allowance.cancels.give_back(waiting.cancels)
+
+    def forget(self, now: Instant) -> None:
+        """Forget, from time to time, who has sent nothing for long enough."""
+        if now.monotonic - self._looked_at < FORGET_US:
+            return
+        self._looked_at = now.monotonic
+        limits_of = self._market.rules.limits_of
+        self._by_peer = {
+            peer: allowance
+            for peer, allowance in self._by_peer.items()
+            if not _is_full(allowance, limits_of(peer), now)
+        }
+        self._spent.intersection_update(self._by_peer)
+
+    def _take_each(
+        self, waiting: Waiting, allowance: _Allowance, own: PeerLimits, now: Instant
+    ) -> None:
+        orders_left = orders = _left(allowance.orders, own, now)
+        cancels_left = cancels = _left(allowance.cancels, own, now)
+        self._spent.discard(waiting.peer)
+        if waiting.orders > orders or waiting.cancels > cancels:
+            for place, element in enumerate(waiting.elements):
+                if type(element) is Receipt:
+                    continue
+                is_order = type(element) is Submit or type(element) is Amend
+                if is_order and orders_left > 0:
+                    orders_left -= 1
+                elif not is_order and cancels_left > 0:
+                    cancels_left -= 1
+                elif not self._is_remembered(waiting.peer, element):
+                    waiting.limit(place, too_fast(waiting.peer, own, is_order=is_order))
+                    self._spent.add(waiting.peer)
+                    break
+            waiting.orders = orders - orders_left
+            waiting.cancels = cancels - cancels_left
+        allowance.orders.take(waiting.orders)
+        allowance.cancels.take(waiting.cancels)
+
+    def _is_remembered(self, peer_name: str, command: Element) -> bool:
+        # What the market answers without executing anything.
+        peer = self._market.peers.get(peer_name)
+        command_id = own_id(command)  # type: ignore[arg-type]
+        if peer is None or command_id is UNSET:
+            return False
+        pair = pair_of(command_id)
+        return pair in peer.window.outcomes or pair <= peer.window.forgotten
+
+
+def too_fast(peer: str, own: PeerLimits, *, is_order: bool = True) -> str:
+    """Say which limit was reached."""
+    what = "orders" if is_order else "cancels"
+    return f"expected at most {own.orders_per_second} {what} per second from {peer}, found more"
+
+
+def _left(bucket: TokenBucket, own: PeerLimits, now: Instant) -> int:
+    return bucket.left(per_second=own.orders_per_second, burst=own.orders_burst, now=now.monotonic)
+
+
+def _is_full(allowance: _Allowance, own: PeerLimits, now: Instant) -> bool:
+    burst = own.orders_burst
+    return (
+        _left(allowance.orders, own, now) >= burst and _left(allowance.cancels, own, now) >= burst
+    )
