@@ -5,6 +5,7 @@ connection is down, and where the listener is too slow, without a word. Who must
 that out by what is in the messages. No error of nats-py leaves this module.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -18,6 +19,9 @@ from dex_runtime.messaging import NoResponder
 
 _SEQUENCE: Final = "Nats-Sequence"
 """The header that a stream adds to what it republishes (NATS ADR-28)."""
+
+_A_SEQUENCE: Final = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+"""What one looks like: NATS counts with 64 bits."""
 
 
 class Listener:
@@ -68,7 +72,7 @@ class Listener:
 
         async def on_arrival(message: Msg) -> None:
             sequence = (message.headers or {}).get(_SEQUENCE, "")
-            if sequence.isascii() and sequence.isdecimal():
+            if _A_SEQUENCE.fullmatch(sequence):
                 on_message(int(sequence), message.data)
 
         return await cls._start(client, subject, on_arrival)

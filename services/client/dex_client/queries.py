@@ -5,7 +5,6 @@ Knows nothing of what the answers are good for. Sending a question again is alwa
 
 import asyncio
 import binascii
-import gzip
 import time
 from collections.abc import AsyncIterator
 from random import Random
@@ -13,8 +12,8 @@ from typing import Final, Protocol, TypeVar
 
 from dex_client.errors import ExchangeError, ProtocolMismatch, Unavailable, UnknownMarket
 from dex_client.retry import Answer, Policy, Sending
-from dex_protocol import subjects
-from dex_protocol.codec import UNREADABLE, decode_reply, encode, hash_of
+from dex_protocol import limits, subjects
+from dex_protocol.codec import UNREADABLE, NotPacked, decode_reply, encode, hash_of, unpacked
 from dex_protocol.queries import (
     QUERIES,
     LogQuery,
@@ -32,6 +31,9 @@ from dex_runtime.messaging import NoReply, NoResponder
 
 WHAT: Final = {query: what for what, query in QUERIES.items()}
 """The last but one token of each query's subject."""
+
+PARTS_COUNT_MAX: Final = limits.SNAPSHOT_BYTES_MAX // limits.REPLY_BYTES_MAX
+"""Parts of a snapshot: packed, it is no longer than unpacked."""
 
 R = TypeVar("R", bound=Reply)
 
@@ -135,7 +137,7 @@ class Queries:
     async def _parts(self, market: str, reply: SnapshotReply | Receipt) -> list[str] | None:
         # None: it was replaced by a newer one meanwhile.
         parts: list[str] = []
-        while isinstance(reply, SnapshotReply) and len(parts) < reply.parts:
+        while isinstance(reply, SnapshotReply) and len(parts) < min(reply.parts, PARTS_COUNT_MAX):
             parts.append(reply.data)
             if len(parts) == reply.parts:
                 break
@@ -202,6 +204,6 @@ def _unpacked(parts: list[str], first: SnapshotReply | Receipt) -> bytes:
         packed = b"".join(binascii.a2b_base64(part, strict_mode=True) for part in parts)
         if hash_of(packed) != first.hash:
             raise ProtocolMismatch("a snapshot", expected=first.hash, found=hash_of(packed))
-        return gzip.decompress(packed)
-    except (binascii.Error, OSError, EOFError) as error:
+        return unpacked(packed, bytes_max=limits.SNAPSHOT_BYTES_MAX)
+    except (binascii.Error, NotPacked) as error:
         raise ProtocolMismatch("a snapshot", expected="gzip in base64", found=str(error)) from error
