@@ -10,13 +10,14 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from deploy import nodes
 from deploy.access import Doors
@@ -30,7 +31,10 @@ MAKE_TIMEOUT_S: Final = 30.0
 """A new cluster refuses replicas until its nodes have heard of each other: a second at most."""
 
 
-PEERS: Final = ("alice", "bob", "carol", "maker", "taker", "watcher", "peer-0", "peer-1")
+PEERS: Final = (
+    *("alice", "bob", "carol", "maker", "watcher", "bot", "hurt", "calm", "one", "two"),
+    *(f"peer-{number}" for number in range(12)),
+)
 """Who is let in, beside the peers of the load generator and of the command line."""
 
 
@@ -258,6 +262,52 @@ async def connected(
         yield client
     finally:
         await connection.close(client)
+
+
+class Callers:
+    """Everybody who asks for something, each with a key and a connection of their own."""
+
+    def __init__(self, where: Nodes) -> None:
+        """Connect nobody yet."""
+        self._where = where
+        self._open = AsyncExitStack()
+        self._clients: dict[str, Client] = {}
+
+    async def client(self, subject: str) -> Client:
+        """Give the connection of whoever may publish to a subject: its peer, or an operator.
+
+        What no key allows is asked with a server's.
+        """
+        _, _, *rest = subject.split(".")
+        peer = rest[-1] if subject.startswith(("dex.orders.", "dex.query.")) else ""
+        if peer == "operator" or subject.startswith("dex.admin."):
+            return await self._connected("operator", role="operator")
+        if peer in doors().keyring.peers():
+            return await self._connected(f"peer {peer}", peer=peer)
+        return await self._connected("server", role="server")
+
+    async def request(self, subject: str, payload: bytes, *, timeout: float) -> Msg:  # noqa: ASYNC109
+        """Send a request as whoever may, as nats-py's client does."""
+        return await (await self.client(subject)).request(subject, payload, timeout=timeout)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._open.aclose()
+
+    async def _connected(self, who: str, **key: Any) -> Client:
+        if who not in self._clients:
+            self._clients[who] = await self._open.enter_async_context(connected(self._where, **key))
+        return self._clients[who]
+
+
+@asynccontextmanager
+async def calling(where: Nodes) -> AsyncIterator[Callers]:
+    """Let everybody ask for as long as the block lasts."""
+    callers = Callers(where)
+    try:
+        yield callers
+    finally:
+        await callers.close()
 
 
 async def make(client: Client, stream: Stream, *, replicas: int) -> None:

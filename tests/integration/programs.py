@@ -24,7 +24,7 @@ from dex_client.standings import standings
 from dex_protocol.standing import MarketStanding, Role, ServerStanding
 from dex_runtime import keys
 from dex_runtime.connection import ConnectionOptions
-from tests.nats_nodes import Nodes, connected
+from tests.nats_nodes import Callers, Nodes, connected
 
 PATIENCE_S: Final = 60.0
 """How long anything may take before a test calls it stuck; all of it takes some seconds."""
@@ -366,7 +366,7 @@ def changes_of_leader(payloads: list[bytes]) -> list[tuple[int, str]]:
     return changes
 
 
-async def asked(client: Client, subject: str, body: Any) -> dict[str, Any]:
+async def asked(client: Client | Callers, subject: str, body: Any) -> dict[str, Any]:
     """Ask until somebody answers anything but `retry`."""
 
     async def look() -> dict[str, Any] | None:

@@ -10,9 +10,9 @@ from msgspec import structs
 
 from deploy import nodes
 from dex_runtime import connection
-from dex_runtime.connection import CannotConnect, ConnectionOptions
+from dex_runtime.connection import CannotConnect, ConnectionOptions, Credentials
 from dex_runtime.messaging import NoReply, NoResponder, Requester
-from tests.nats_nodes import Nodes, connected, running
+from tests.nats_nodes import Nodes, connected, doors, running
 
 LONG_S = 60.0
 
@@ -43,15 +43,16 @@ async def test_wrong_password_is_refused_at_once(tmp_path: Path) -> None:
     right = ConnectionOptions(
         servers=(node.url,),
         name="test",
-        user="u",
-        password="p",
+        credentials=Credentials(user="u", password="p"),
         first_connection_timeout_s=LONG_S,
     )
     try:
         await connection.close(await connection.connect(right))
 
         with pytest.raises(CannotConnect, match="Authorization"):
-            await connection.connect(structs.replace(right, password="wrong"))
+            await connection.connect(
+                structs.replace(right, credentials=Credentials(user="u", password="wrong"))
+            )
     finally:
         await node.stop(graceful=False)
 
@@ -59,7 +60,9 @@ async def test_wrong_password_is_refused_at_once(tmp_path: Path) -> None:
 async def test_connection_comes_back_with_its_node_and_says_so(tmp_path: Path) -> None:
     lost, back = asyncio.Event(), asyncio.Event()
     async with running(tmp_path) as node:
-        options = ConnectionOptions(servers=node.urls, name="test")
+        options = ConnectionOptions(
+            servers=node.urls, name="test", credentials=doors().role("server")
+        )
         client = await connection.connect(
             options, on_disconnected=lost.set, on_reconnected=back.set
         )
@@ -111,7 +114,8 @@ async def test_node_that_stopped_with_data_unsent_is_left_and_nothing_is_sent_la
         await ears.round_trip(timeout_s=LONG_S)
         # Connected to the first node for sure, and aware of the second.
         client = await connection.connect(
-            ConnectionOptions(servers=first.urls, name="test"), on_reconnected=back.set
+            ConnectionOptions(servers=first.urls, name="test", credentials=doors().role("server")),
+            on_reconnected=back.set,
         )
         client.set_server_pool(list(first.urls + second.urls))
         first.pause()
@@ -130,7 +134,9 @@ async def test_node_that_stopped_with_data_unsent_is_left_and_nothing_is_sent_la
 
 async def test_connection_to_a_stopped_node_can_be_closed(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
-        client = await connection.connect(ConnectionOptions(servers=node.urls, name="test"))
+        client = await connection.connect(
+            ConnectionOptions(servers=node.urls, name="test", credentials=doors().role("server"))
+        )
         await Requester.start(client)
         node.pause()
         for _ in range(100):
@@ -168,7 +174,9 @@ async def test_connection_that_breaks_while_it_is_closed_is_closed() -> None:
     url = f"nats://127.0.0.1:{node.sockets[0].getsockname()[1]}"
     try:
         for steps in [step for step in range(16) for _ in range(8)]:
-            client = await connection.connect(ConnectionOptions(servers=(url,), name="test"))
+            client = await connection.connect(
+                ConnectionOptions(servers=(url,), name="test", credentials=doors().role("server"))
+            )
             while broken:
                 broken.pop().transport.abort()
             for _ in range(steps):

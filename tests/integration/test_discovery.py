@@ -20,7 +20,7 @@ from dex_runtime.connection import ConnectionOptions
 from dex_runtime.discovery import Endpoint, Registration, register
 from dex_runtime.messaging import NoResponder, Requester
 from dex_runtime.serving import Incoming, Responder
-from tests.nats_nodes import Nodes, connected, running
+from tests.nats_nodes import Nodes, connected, doors, running
 
 LONG_S = 60.0
 QUIET_S = 0.1
@@ -186,7 +186,8 @@ async def test_request_that_fails_is_told_to_nobody_but_the_connection(
         heard.append(message.data)
 
     serving = await connection.connect(
-        ConnectionOptions(servers=node.urls, name="test"), on_error=errors.append
+        ConnectionOptions(servers=node.urls, name="test", credentials=doors().role("server")),
+        on_error=errors.append,
     )
     try:
         desk = Desk(serving)
@@ -266,7 +267,8 @@ async def test_service_is_found_again_when_its_node_is_back(tmp_path: Path) -> N
     back = asyncio.Event()
     async with running(tmp_path) as node:
         serving = await connection.connect(
-            ConnectionOptions(servers=node.urls, name="test"), on_reconnected=back.set
+            ConnectionOptions(servers=node.urls, name="test", credentials=doors().role("server")),
+            on_reconnected=back.set,
         )
         desk = Desk(serving)
         await desk.open()

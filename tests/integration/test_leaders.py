@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import pytest
 from msgspec import Struct
-from nats.aio.client import Client
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NoAnswer
 
@@ -34,7 +33,7 @@ from tests.integration.programs import (
     changes_of_leader,
     exchange,
 )
-from tests.nats_nodes import Nodes, connected, make, running
+from tests.nats_nodes import Callers, Nodes, calling, connected, make, running
 
 SEED: Final = 20
 MARKETS: Final = ["M-1", "M-2", "M-3", "M-4", "M-5", "M-6"]
@@ -53,13 +52,13 @@ class Sent(Struct):
 
 
 class Peer:
-    """One peer of the exchange, on a connection that it may share."""
+    """One peer of the exchange."""
 
-    def __init__(self, name: str, client: Client) -> None:
+    def __init__(self, name: str, callers: Callers) -> None:
         self.name = name
         self.random = Random(f"{SEED}/{name}")
         self.sent: list[Sent] = []
-        self._client = client
+        self._callers = callers
         self._timestamp = time.time_ns() // 1_000_000
         self._count = 0
 
@@ -85,7 +84,7 @@ class Peer:
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 try:
-                    message = await self._client.request(
+                    message = await self._callers.request(
                         f"dex.orders.{market}.{self.name}", json.dumps(command).encode(), timeout=1
                     )
                 except (NoRespondersError, NoAnswer):
@@ -247,11 +246,11 @@ async def test_commands_sent_twice_are_executed_once_through_twenty_changes_of_l
     for market in MARKETS:
         await place.open(market)
     is_over = asyncio.Event()
-    async with connected(place.nodes) as client:
+    async with calling(place.nodes) as callers:
         for market in MARKETS:
             offer = {"op": "submit", "side": "sell", "quantity": "1000000", "price": "200"}
-            await asked(client, f"dex.orders.{market}.maker", offer)
-        peers = [Peer(f"peer-{number}", client) for number in range(PEERS_COUNT)]
+            await asked(callers, f"dex.orders.{market}.maker", offer)
+        peers = [Peer(f"peer-{number}", callers) for number in range(PEERS_COUNT)]
         async with asyncio.TaskGroup() as tasks:
             for peer in peers:
                 tasks.create_task(peer.work(is_over))

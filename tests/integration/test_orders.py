@@ -14,12 +14,11 @@ from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
-import nats
 import pytest
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tests.integration.programs import Exchange, eventually
+from tests.nats_nodes import Callers, calling
 
 TICK, LOT = Decimal("0.01"), Decimal("0.001")
 TIMESTAMP = 1_763_800_000_000
@@ -118,10 +117,10 @@ def hash_of(payload: bytes) -> str:
 
 
 class Peer:
-    """Anyone with a NATS connection, in one market."""
+    """Anyone with a key and a NATS connection, in one market."""
 
-    def __init__(self, client: Client, market: str) -> None:
-        self.client = client
+    def __init__(self, callers: Callers, market: str) -> None:
+        self.callers = callers
         self.market = market
         self.payloads: list[bytes] = []
         self.headers: list[dict[str, str]] = []
@@ -144,7 +143,7 @@ class Peer:
         return await self.request(f"dex.query.{self.market}.{what}.{peer}", fields)
 
     async def request(self, subject: str, body: Any) -> Any:
-        reply = await self.client.request(subject, json.dumps(body).encode(), timeout=PATIENCE_S)
+        reply = await self.callers.request(subject, json.dumps(body).encode(), timeout=PATIENCE_S)
         return json.loads(reply.data)
 
     async def log(self) -> list[bytes]:
@@ -177,14 +176,12 @@ class Peer:
 
 @asynccontextmanager
 async def trading(venue: Exchange, market: str) -> AsyncIterator[Peer]:
-    client = await nats.connect(venue.nodes.urls[0])
-    try:
-        peer = Peer(client, market)
+    async with calling(venue.nodes) as callers:
+        peer = Peer(callers, market)
+        client = await callers.client(f"dex.orders.{market}.alice")
         await client.subscribe(f"dex.events.{market}", cb=peer.on_event)
         await client.flush()
         yield peer
-    finally:
-        await client.close()
 
 
 @pytest.fixture

@@ -1,14 +1,20 @@
-"""The example of deploy/nats at work: three nodes with its very configuration, keys and TLS.
+"""The example of deploy/nats and deploy/systemd at work: three nodes, a server and a guard, started
+by those very files, with keys and TLS.
 
-Only what depends on the machine is replaced: directories, ports, and the names of the nodes, which
-are all `localhost` here.
+Only what depends on the machine is replaced: directories, ports, and the names of the machines,
+which are all `localhost` here.
 """
 
 import asyncio
 import re
+import shlex
+import shutil
+import signal
+import sysconfig
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 import pytest_asyncio
@@ -18,8 +24,7 @@ from click.testing import CliRunner
 from deploy import nodes
 from deploy.conversation import conversation
 from deploy.local import main
-from dex_client import Exchange, Unreachable, connect
-from dex_client.errors import Unavailable
+from dex_client import Exchange, connect
 from dex_runtime import connection
 from dex_runtime.connection import CannotConnect, ConnectionOptions, Credentials
 from dex_runtime.messaging import Requester
@@ -28,17 +33,26 @@ from tests.tidy.tables import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-EXAMPLE = (ROOT / "deploy" / "nats" / "nats.conf").read_text("utf-8")
+CONFIGURATION: Final = (ROOT / "deploy" / "nats" / "nats.conf").read_text("utf-8")
 
-NODES = ("nats-1", "nats-2", "nats-3")
+NODES: Final = ("nats-1", "nats-2", "nats-3")
 
-JOINED = "Route connection created"
+SPECIFICATION: Final = b'{"specification":{"market":"X-Y","tick_size":"0.01","lot_size":"0.1"}}'
 
-SPECIFICATION = b'{"specification":{"market":"X-Y","tick_size":"0.01","lot_size":"0.1"}}'
+RELOADED: Final = "Reloaded server configuration"
+
+
+def started_by(unit: str, instance: str) -> str:
+    """Give the command of a systemd unit, its environment before it, with the names that systemd
+    puts in."""
+    text = (ROOT / "deploy" / "systemd" / unit).read_text("utf-8").replace("\\\n", " ")
+    environment = re.findall(r"(?m)^Environment=(.*)$", text)
+    (command,) = re.findall(r"(?m)^ExecStart=(.*)$", text)
+    return re.sub(r"%[li]", instance, " ".join(["env", *environment, command]))
 
 
 def issue(authority: trustme.CA, name: str, directory: Path) -> None:
-    """Put the certificate of a node, and its authority's, where the example looks for them."""
+    """Put a certificate, and its authority's, where a node looks for them."""
     directory.mkdir(parents=True)
     certificate = authority.issue_cert(name)
     certificate.private_key_pem.write_to_path(str(directory / "node.key"))
@@ -51,84 +65,102 @@ class Production:
     """The nodes and programs of an exchange made after the example."""
 
     def __init__(self, directory: Path) -> None:
-        """Write keys, accounts and certificates; start nothing yet."""
+        """Make keys, accounts and certificates; start nothing yet."""
         self.directory = directory
+        self.etc = directory / "etc"
         self.authority = trustme.CA()
-        ports = nodes.free_ports(2 * len(NODES))
-        self.client_ports, self.cluster_ports = ports[: len(NODES)], ports[len(NODES) :]
-        self.programs: list[Program] = []
-        issue(self.authority, "localhost", directory / "etc" / "tls")
+        self.programs: dict[str, Program] = {}
+        client_ports, cluster_ports = nodes.free_ports(3), nodes.free_ports(3)
+        self.ports = dict(zip(NODES, zip(client_ports, cluster_ports, strict=True), strict=True))
+        issue(self.authority, "localhost", self.etc / "tls")
         self.accounts("write")
-        for peer in ("alice", "bob"):
-            self.accounts("add", peer)
+        self.accounts("add", "alice")
+        self.accounts("add", "bob")
+        self.bring_role_keys()
 
     @property
     def urls(self) -> list[str]:
         """Where clients connect."""
-        return [f"tls://localhost:{port}" for port in self.client_ports]
-
-    @property
-    def ca(self) -> Path:
-        """Whom clients trust."""
-        return self.directory / "etc" / "tls" / "ca.pem"
+        return [f"tls://localhost:{client_port}" for client_port, _ in self.ports.values()]
 
     def accounts(self, *arguments: str) -> None:
         """Do as an operator does who lets somebody in."""
-        where = ("--keys", str(self.directory / "keys"), "--file", str(self.accounts_file))
+        file = self.etc / "accounts.conf"
+        where = ("--keys", str(self.directory / "keys"), "--file", str(file))
         result = CliRunner().invoke(main, ["accounts", *arguments, *where], catch_exceptions=False)
         assert result.exit_code == 0, result.output
 
-    @property
-    def accounts_file(self) -> Path:
-        """What the nodes include."""
-        return self.directory / "etc" / "accounts.conf"
+    def bring_role_keys(self) -> None:
+        """Put the keys of server and guard where they are looked for."""
+        for role in ("server", "guard"):
+            shutil.copy(self.directory / "keys" / f"{role}.nk", self.etc)
 
     def credentials(self, key: str | None) -> Credentials:
         """Give those of the holder of a key, such as `peers/alice`."""
         file = None if key is None else str(self.directory / "keys" / f"{key}.nk")
-        return Credentials(nkey=file, tls_ca=str(self.ca))
+        return Credentials(nkey=file, tls_ca=str(self.etc / "tls" / "ca.pem"))
 
-    def configuration(self, name: str, client_port: int, cluster_port: int) -> str:
-        """Put this machine's directories and ports into the example."""
-        text = EXAMPLE
-        replaced = {
-            "/etc/dex/": f"{self.directory}/etc/",
-            "/var/lib/dex-nats/": f"{self.directory}/{name}/",
-            '"0.0.0.0:4222"': f'"127.0.0.1:{client_port}"',
-            '"0.0.0.0:6222"': f'"127.0.0.1:{cluster_port}"',
-        }
-        for node, port in zip(NODES, self.cluster_ports, strict=True):
-            replaced[f"{node}.example.com:6222"] = f"localhost:{port}"
-        for old, new in replaced.items():
-            assert old in text
-            text = text.replace(old, new)
+    def here(self, text: str) -> str:
+        """Put this machine's directories and ports into a text of the example."""
+        for name, (client_port, cluster_port) in self.ports.items():
+            text = text.replace(f"{name}.example.com:4222", f"localhost:{client_port}")
+            text = text.replace(f"{name}.example.com:6222", f"localhost:{cluster_port}")
+        # One more node that nobody asked for may say of itself whatever it likes.
+        text = re.sub(r"\w+\.example\.com:4222", "localhost:4222", text)
+        for directory in ("/opt/dex/.venv/bin", "/usr/local/bin"):
+            text = text.replace(f"{directory}/", f"{sysconfig.get_path('scripts')}/")
+        text = text.replace("/etc/dex/", f"{self.etc}/")
+        assert "example.com" not in text
         return text
+
+    def configuration(self, name: str) -> str:
+        """Give the configuration of a node, or of one more that would be one."""
+        client_port, cluster_port = self.ports.get(name) or nodes.free_ports(2)
+        text = self.here(CONFIGURATION)
+        text = text.replace("0.0.0.0:4222", f"127.0.0.1:{client_port}")
+        text = text.replace("0.0.0.0:6222", f"127.0.0.1:{cluster_port}")
+        return text.replace("/var/lib/dex-nats/", f"{self.directory}/{name}/")
 
     def node(self, name: str, text: str) -> Program:
         """Start a node with this configuration."""
         (self.directory / name).mkdir(exist_ok=True)
-        file = self.directory / "etc" / f"{name}.conf"
+        file = self.etc / f"{name}.conf"
         file.write_text(text, encoding="utf-8")
-        return self.program("nats-server", "--config", str(file), "--name", name, name=name)
+        command = self.here(started_by("dex-nats.service", name))
+        return self.start(name, command.replace(str(self.etc / "nats.conf"), str(file)))
 
-    def program(self, *command: str, name: str) -> Program:
+    def start(self, name: str, command: str) -> Program:
         """Start a program."""
-        program = Program(*command, log=self.directory / f"{name}.out")
-        self.programs.append(program)
+        program = Program(*shlex.split(command), log=self.directory / f"{name}.out")
+        self.programs[name] = program
         return program
 
-    def log(self, name: str) -> str:
-        """Read what a node logged."""
-        return (self.directory / name / "nats.log").read_text("utf-8")
+    def server(self) -> Program:
+        """Start the server, for the first time or again."""
+        return self.start("server-1", self.here(started_by("dex-server@.service", "server-1")))
 
-    async def logs(self, name: str, words: str) -> None:
-        """Wait until a node has logged some words."""
+    async def logs(self, name: str, words: str, *, count: int = 1) -> None:
+        """Wait until a node has logged some words so often."""
+        file = self.directory / name / "nats.log"
 
         async def look() -> bool | None:
-            file = self.directory / name / "nats.log"
-            return True if file.exists() and words in self.log(name) else None
+            return True if file.exists() and file.read_text().count(words) >= count else None
 
-        await eventually(look, what=f"{words!r} in the log of {name}")
+        await eventually(look, what=f"{words!r} {count} times in the log of {name}")
+
+    async def reload(self) -> None:
+        """Do on all nodes as their unit does at `systemctl reload`."""
+        for name in NODES:
+            count = (self.directory / name / "nats.log").read_text().count(RELOADED)
+            for time in (1, 2):
+                self.programs[name].send(signal.SIGHUP)
+                await self.logs(name, RELOADED, count=count + time)
+
+    async def neighbours(self) -> set[int]:
+        """Ask the first node where its cluster takes clients, by port."""
+        client_port, _ = self.ports[NODES[0]]
+        async with conversation("localhost", client_port) as asked:
+            return {int(url.rpartition(":")[2]) for url in asked.greeting["connect_urls"]}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -136,30 +168,22 @@ async def production(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
     """Run the nodes, a server and a guard, and open a market."""
     made = Production(tmp_path_factory.mktemp("production"))
     try:
-        for name, *ports in zip(NODES, made.client_ports, made.cluster_ports, strict=True):
-            made.node(name, made.configuration(name, *ports))
-        trusted = ("--nats", ",".join(made.urls), "--tls-ca", str(made.ca))
-        keys = made.directory / "keys"
-        server = made.program(
-            *("dex-server", "--name", "server-1", "--replicas", "3", *trusted),
-            *("--nkey", str(keys / "server.nk")),
-            name="server-1",
-        )
-        guard = made.program(
-            "dex-guard", *trusted, "--nkey", str(keys / "guard.nk"), name="guard"
-        )
+        for name in NODES:
+            made.node(name, made.configuration(name))
+        server = made.server()
+        guard = made.start("guard", made.here(started_by("dex-guard.service", "")))
         await server.prints("serving")
         await guard.prints("guarding")
         async with asking(made, "operator") as operator:
             await operator.request("dex.admin.X-Y.open", SPECIFICATION, timeout_s=30)
         yield made
     finally:
-        for program in made.programs:
+        for program in made.programs.values():
             program.end()
 
 
 @asynccontextmanager
-async def asking(production: Production, key: str) -> AsyncIterator[Requester]:
+async def asking(production: Production, key: str | None) -> AsyncIterator[Requester]:
     """Be connected as the holder of a key."""
     options = ConnectionOptions(
         servers=tuple(production.urls), name="test", credentials=production.credentials(key)
@@ -184,69 +208,92 @@ async def test_peers_trade_with_their_keys_over_tls(production: Production) -> N
         sold = await alice.submit("X-Y", side="sell", quantity="1", price="100")
         bought = await bob.submit("X-Y", side="buy", quantity="1", price="100")
 
-        assert (sold.status, bought.status) == ("new", "filled")
+    assert (sold.status, bought.status) == ("new", "filled")
+
+
+async def test_clients_are_told_of_all_nodes_by_the_names_in_their_certificates(
+    production: Production,
+) -> None:
+    client_port, _ = production.ports[NODES[0]]
+    async with conversation("localhost", client_port) as asked:
+        told = asked.greeting["connect_urls"]
+
+    assert sorted(told) == sorted(url.removeprefix("tls://") for url in production.urls)
 
 
 async def test_who_speaks_plain_text_is_refused(production: Production) -> None:
+    client_port, _ = production.ports[NODES[0]]
     seed = (production.directory / "keys" / "peers" / "alice.nk").read_bytes()
-    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
-        async with conversation("localhost", production.client_ports[0], seed=seed) as asked:
-            while True:
-                await asked.round_trip()
 
-    await production.logs("nats-1", "TLS handshake error")
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        async with conversation("localhost", client_port, seed=seed) as asked:
+            await asked.round_trip()
 
 
 async def test_who_brings_no_key_is_refused(production: Production) -> None:
-    options = ConnectionOptions(
-        servers=tuple(production.urls), name="nobody", credentials=production.credentials(None)
-    )
     with pytest.raises(CannotConnect, match="refused somebody without a key"):
-        await connection.connect(options)
-
-
-async def test_who_does_not_know_the_authority_does_not_believe_the_nodes(
-    production: Production, tmp_path: Path
-) -> None:
-    other = tmp_path / "ca.pem"
-    trustme.CA().cert_pem.write_to_path(str(other))
-    options = ConnectionOptions(
-        servers=tuple(production.urls), name="alice", credentials=Credentials(tls_ca=str(other))
-    )
-    with pytest.raises(CannotConnect, match="its certificate is not one that"):
-        await connection.connect(options)
-
-
-async def test_operator_has_no_orders_and_peer_no_administration(production: Production) -> None:
-    async with peer(production, "alice") as alice:
-        with pytest.raises(Unavailable):
-            await alice.open("X-Z") if hasattr(alice, "open") else None
+        async with asking(production, None):
+            pass
 
 
 async def test_node_without_a_certificate_cannot_join(production: Production) -> None:
-    client_port, cluster_port = nodes.free_ports(2)
-    text = production.configuration("stranger", client_port, cluster_port)
+    text = production.configuration("stranger")
     without = re.sub(r"(?s)(cluster \{.*?\n)  tls \{.*?\n  \}\n", r"\1", text)
-    assert without != text
+    assert without.count("tls {") == text.count("tls {") - 1
     stranger = production.node("stranger", without)
-    try:
-        await production.logs("nats-1", "TLS route handshake error")
 
-        assert JOINED in production.log("nats-1")
-    finally:
-        stranger.end()
+    await production.logs("nats-1", "TLS route handshake error")
+
+    stranger.end()
+    assert await production.neighbours() == {port for port, _ in production.ports.values()}
 
 
-async def test_certificate_of_the_authority_for_another_name_does_not_join(
+async def test_certificate_for_something_else_does_not_let_a_node_join(
     production: Production,
 ) -> None:
-    client_port, cluster_port = nodes.free_ports(2)
-    issue(production.authority, "peer.example.net", production.directory / "other" / "tls")
-    text = production.configuration("other", client_port, cluster_port)
+    issue(production.authority, "alice.example.net", production.directory / "other" / "tls")
+    text = production.configuration("other")
     other = production.node(
-        "other", text.replace(f"{production.directory}/etc/tls", f"{production.directory}/other/tls")
+        "other", text.replace(f"{production.etc}/tls", f"{production.directory}/other/tls")
     )
-    try:
-        await production.logs("nats-1", "Authorization")
-    finally:
-        other.end()
+
+    await production.logs("other", "Route Error 'Authorization Violation'", count=3)
+
+    other.end()
+    assert await production.neighbours() == {port for port, _ in production.ports.values()}
+
+
+async def test_peer_is_let_in_while_nodes_run_and_not_any_more(production: Production) -> None:
+    production.accounts("add", "carol")
+    await production.reload()
+
+    async with peer(production, "carol") as carol:
+        receipt = await carol.submit("X-Y", side="sell", quantity="1", price="200")
+        assert receipt.status == "new"
+
+    production.accounts("rotate", "carol")
+    await production.reload()
+    shutil.copy(production.directory / "keys" / "peers" / "carol.nk", production.directory)
+    async with peer(production, "carol") as carol:
+        assert (await carol.cancel("X-Y", receipt.order_id)).status == "canceled"
+
+    production.accounts("remove", "carol")
+    await production.reload()
+    with pytest.raises(CannotConnect, match="refused the key"):
+        async with asking(production, "../carol"):
+            pass
+
+
+async def test_server_with_another_key_has_to_be_started_again(production: Production) -> None:
+    before = production.programs["server-1"]
+    (production.directory / "keys" / "server.nk").unlink()
+    production.accounts("write")
+    production.bring_role_keys()
+    await production.reload()
+
+    # Its supervisor would start it again.
+    assert await before.ended() == 1
+    await production.server().prints("leads from commit")
+
+    async with peer(production, "alice") as alice:
+        assert (await alice.submit("X-Y", side="buy", quantity="1", price="1")).status == "new"

@@ -6,24 +6,23 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import nats
+import nats.errors
 import pytest
-from nats.aio.client import Client
 
 from tests.integration.programs import Exchange
+from tests.nats_nodes import Callers, calling
 
 TIMEOUT_S = 30
 
 
 @pytest.fixture
-async def wire(venue: Exchange) -> AsyncIterator[Client]:
-    """Connect as anybody."""
-    client = await nats.connect(venue.nodes.urls[0])
-    yield client
-    await client.close()
+async def wire(venue: Exchange) -> AsyncIterator[Callers]:
+    """Be anybody."""
+    async with calling(venue.nodes) as callers:
+        yield callers
 
 
-async def ask(client: Client, subject: str, body: Any = None) -> dict[str, Any]:
+async def ask(client: Callers, subject: str, body: Any = None) -> dict[str, Any]:
     """Send a request, as bytes or as JSON, and read the answer."""
     payload = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
     reply = await client.request(subject, payload, timeout=TIMEOUT_S)
@@ -38,7 +37,7 @@ def specification(name: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def opened(wire: Client, market: str) -> str:
+async def opened(wire: Callers, market: str) -> str:
     """Open a market."""
     await ask(wire, f"dex.admin.{market}.open", specification(market))
     return market
@@ -72,7 +71,7 @@ QUERIES = [
 ]
 
 
-async def test_bad_query_is_refused_for_the_right_reason(wire: Client, opened: str) -> None:
+async def test_bad_query_is_refused_for_the_right_reason(wire: Callers, opened: str) -> None:
     answers = [
         await ask(wire, f"dex.query.{opened}.{what}.alice", body) for what, body, _ in QUERIES
     ]
@@ -83,21 +82,21 @@ async def test_bad_query_is_refused_for_the_right_reason(wire: Client, opened: s
     assert all(answer["message"] for answer in answers)
 
 
-async def test_query_of_no_market_or_no_peer_is_refused(wire: Client, opened: str) -> None:
+async def test_query_of_no_market_or_no_peer_is_refused(wire: Callers, opened: str) -> None:
     nowhere = await ask(wire, "dex.query.NO-SUCH.status.alice")
     nobody = await ask(wire, f"dex.query.{opened}.status.a:b")
 
     assert (nowhere["reason"], nobody["reason"]) == ("unknown_market", "malformed")
 
 
-async def test_empty_query_is_one_with_its_defaults(wire: Client, opened: str) -> None:
+async def test_empty_query_is_one_with_its_defaults(wire: Callers, opened: str) -> None:
     answer = await ask(wire, f"dex.query.{opened}.status.alice", b"")
 
     assert answer["state"] == "trading"
 
 
 async def test_peer_that_pulls_the_log_is_limited_and_others_are_answered(
-    wire: Client, opened: str
+    wire: Callers, opened: str
 ) -> None:
     for first in (1, 1_001):
         batch = [
@@ -130,7 +129,7 @@ async def test_peer_that_pulls_the_log_is_limited_and_others_are_answered(
     assert again["sequence"] == newest
 
 
-async def test_orders_of_no_market_reach_nobody(wire: Client, market: str) -> None:
+async def test_orders_of_no_market_reach_nobody(wire: Callers, market: str) -> None:
     """Nobody can say whether the market is unknown or only without a leader."""
     with pytest.raises(nats.errors.NoRespondersError):
         await wire.request(f"dex.orders.{market}.alice", b"{}", timeout=TIMEOUT_S)
@@ -148,7 +147,7 @@ OPENINGS = [
 ]
 
 
-async def test_bad_opening_is_refused_and_opens_nothing(wire: Client, market: str) -> None:
+async def test_bad_opening_is_refused_and_opens_nothing(wire: Callers, market: str) -> None:
     for fields, body, reason in OPENINGS:
         wanted = specification(market, **fields) if body is None else body
         answer = await ask(wire, f"dex.admin.{market}.open", wanted)
@@ -158,7 +157,7 @@ async def test_bad_opening_is_refused_and_opens_nothing(wire: Client, market: st
     assert unknown["reason"] == "unknown_market"
 
 
-async def test_bad_wish_of_an_operator_is_refused(wire: Client, opened: str) -> None:
+async def test_bad_wish_of_an_operator_is_refused(wire: Callers, opened: str) -> None:
     wishes = [
         ("burn", {}, "unknown_value"),
         ("halt", {"why": "lunch"}, "malformed"),
@@ -173,7 +172,7 @@ async def test_bad_wish_of_an_operator_is_refused(wire: Client, opened: str) -> 
     assert elsewhere["reason"] == "unknown_market"
 
 
-async def test_market_is_changed_halted_resumed_and_closed(wire: Client, opened: str) -> None:
+async def test_market_is_changed_halted_resumed_and_closed(wire: Callers, opened: str) -> None:
     async def wish(what: str, body: Any = None) -> dict[str, Any]:
         return await ask(wire, f"dex.admin.{opened}.{what}", body)
 
@@ -199,8 +198,9 @@ async def test_market_is_changed_halted_resumed_and_closed(wire: Client, opened:
     assert (book["bids"], book["asks"]) == ([], [])
 
 
-async def test_order_expires_when_nothing_else_happens(wire: Client, opened: str) -> None:
-    events = await wire.subscribe(f"dex.events.{opened}")
+async def test_order_expires_when_nothing_else_happens(wire: Callers, opened: str) -> None:
+    listener = await wire.client(f"dex.orders.{opened}.alice")
+    events = await listener.subscribe(f"dex.events.{opened}")
     expires_at = time.time_ns() // 1_000 + 300_000
     submit = {"op": "submit", "side": "buy", "quantity": "1", "price": "100"}
     receipt = await ask(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from nats.aio.client import Client
 
 from deploy.conversation import conversation
 from dex_engine import Market
@@ -18,7 +19,7 @@ from dex_protocol.events import Commit
 from dex_runtime.keys import role_file
 from dex_runtime.messaging import Requester
 from tests.integration.programs import PATIENCE_S, Exchange, Program, exchange
-from tests.nats_nodes import connected, doors, running
+from tests.nats_nodes import Callers, calling, doors, running
 
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
 COMMIT_BYTES_MAX: Final = 512 * 1024
@@ -64,17 +65,22 @@ async def attacked(directory: Path, *options: str) -> AsyncIterator[Target]:
 
 
 class Wire:
-    """A connection to one market."""
+    """Everybody's connections to one market."""
 
-    def __init__(self, requester: Requester, market: str) -> None:
+    def __init__(self, callers: Callers, market: str) -> None:
         """Use `wired`."""
-        self._requester = requester
+        self._callers = callers
+        self._requesters: dict[Client, Requester] = {}
         self.market = market
         self.longest_reply = 0
 
     async def request(self, subject: str, body: Any) -> Any:
         """Send a request, and read the answer, which must come and fit a message."""
-        reply = await self._requester.request(subject, encoded(body), timeout_s=PATIENCE_S)
+        client = await self._callers.client(subject)
+        if client not in self._requesters:
+            self._requesters[client] = await Requester.start(client)
+        requester = self._requesters[client]
+        reply = await requester.request(subject, encoded(body), timeout_s=PATIENCE_S)
         assert len(reply) <= MESSAGE_BYTES_MAX, f"{len(reply)} bytes from {subject}"
         self.longest_reply = max(self.longest_reply, len(reply))
         return msgspec.json.decode(reply)
@@ -131,8 +137,8 @@ class Wire:
 @asynccontextmanager
 async def wired(target: Target, market: str) -> AsyncIterator[Wire]:
     """Connect for as long as the block lasts; the market is not opened."""
-    async with connected(target.exchange.nodes) as client:
-        yield Wire(await Requester.start(client), market)
+    async with calling(target.exchange.nodes) as callers:
+        yield Wire(callers, market)
 
 
 async def raw(target: Target, *lines: bytes) -> None:

@@ -4,10 +4,10 @@ Exception
 └── ExchangeError
     ├── Unavailable         nothing happened: ask again whenever you like
     │   ├── Unreachable     no NATS server lets us in
-    │   ├── NotPermitted    it lets us in, but not ask for this
     │   └── BookUnavailable a replica is being rebuilt, or has ended
     ├── OutcomeUnknown      it may have happened: ask again with the same id, and only with that
     ├── NotConfirmed        an operator's wish may have been done: do it again, which is harmless
+    ├── NotPermitted        NATS does not let our key ask for this
     ├── UnknownMarket       there is nothing to follow
     ├── LogTrimmed          what should be followed is not in the log any more
     └── ProtocolMismatch    the other side speaks something else: do not go on
@@ -46,7 +46,7 @@ class Unreachable(Unavailable):
         self.deadline_s = deadline_s
 
 
-class NotPermitted(Unavailable):
+class NotPermitted(ExchangeError):
     """NATS let us in, and did not pass on what we asked: our key does not allow it.
 
     Attributes:
@@ -57,15 +57,12 @@ class NotPermitted(Unavailable):
     def __init__(self, subject: str, *, who: str) -> None:
         is_peers = subject.startswith(("dex.orders.", "dex.query."))
         expected = f"of {subject.rpartition('.')[2]!r}" if is_peers else "of an operator"
-        Exception.__init__(
-            self,
+        super().__init__(
             f"NATS does not let {who} publish to {subject}, and nothing was done: "
-            f"expected the key {expected}",
+            f"expected the key {expected}"
         )
-        self.what = subject
         self.subject = subject
         self.who = who
-        self.deadline_s = 0.0
 
 
 class BookUnavailable(Unavailable):
