@@ -18,9 +18,11 @@ from dex_runtime.keys import Role, peer_file, role_file
 
 ROLES: Final[tuple[Role, ...]] = ("server", "operator", "guard")
 
-PEERS: Final = ("default", *(f"load-{number}" for number in range(1, 9)))
-"""Who is let in from the first start: the peer of the command line, and those of the load
-generator."""
+LOAD_PEERS: Final = tuple(f"load-{number}" for number in range(1, 9))
+"""The first peers of the load generator."""
+
+PEERS: Final = ("default", *LOAD_PEERS)
+"""Who is let in from the first start: the peer of the command line, and those."""
 
 _PEERS: Final = "peers.json"
 _ROUTES: Final = "routes.password"

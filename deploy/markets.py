@@ -12,10 +12,11 @@ from typing import Final
 import msgspec
 from msgspec import Struct, structs
 
+from deploy.keys import LOAD_PEERS
 from dex_protocol import codec, subjects
 from dex_protocol.administration import OpenRequest
 from dex_protocol.queries import StatusQuery, StatusReply
-from dex_protocol.specification import AskedSpecification, what_is_wrong
+from dex_protocol.specification import AskedPeerFields, AskedSpecification, what_is_wrong
 from dex_runtime import connection
 from dex_runtime.connection import CannotConnect, ConnectionOptions, Credentials
 from dex_runtime.messaging import NoReply, NoResponder, Requester
@@ -40,6 +41,8 @@ _DEFAULT: Final = AskedSpecification(
     min_quantity="0.0001",
     max_quantity="1000",
     max_price="10000000",
+    # The load generator shows what the exchange can take, not what a peer may ask of it.
+    peers={peer: AskedPeerFields(orders_per_second=1_000_000) for peer in LOAD_PEERS},
 )
 
 _SPECIFICATIONS: Final = {
