@@ -60,11 +60,17 @@ rewrite:
     uv run python -m tests.scenarios.rewrite
     uv run python -m tests.tidy.tables
 
-# Check style and types.
+# Check style and types, and, where that can be asked, for known vulnerabilities.
 check:
     uv run ruff check
     uv run ruff format --check
     uv run mypy
+    uv run python -m deploy.audit
+
+# Ask about known vulnerabilities of everything that is installed; options go to pip-audit.
+[no-exit-message]
+audit *arguments:
+    @uv run python -m deploy.audit "$@"
 
 # Record a server's memory while a million orders come and go (--orders).
 [no-exit-message]

@@ -12,6 +12,7 @@ import click
 
 from deploy import demo as demonstration
 from deploy import interruption, markets, state
+from deploy.doorkeeper import Doorkeeper
 from deploy.installation import Installation, PortTaken, View
 from deploy.interruption import Interrupted
 from deploy.keys import KeyConflict
@@ -20,6 +21,7 @@ from deploy.nodes import NodeNotReady
 from deploy.processes import ProcessStuck, ProgramMissing
 from deploy.servers import ServerEnded
 from deploy.state import Busy, Conflict, Wishes
+from dex_runtime.keys import peer_file
 
 T = TypeVar("T")
 
@@ -241,6 +243,86 @@ def _in_file(file: Path) -> str:
     return f", its key is {_short(file)}" if file.exists() else ", with a key of its own"
 
 
+@main.group("accounts")
+def accounts_group() -> None:
+    """Write the accounts of an exchange elsewhere, for its nodes to include.
+
+    Each command makes the keys that are missing and writes the file anew; copy it to all nodes,
+    and have each reload its configuration twice.
+    """
+
+
+def _keys_and_file(command: Callable[..., None]) -> Callable[..., None]:
+    add_keys = click.option(
+        "--keys",
+        type=click.Path(path_type=Path, file_okay=False),
+        default="keys",
+        show_default=True,
+        help="Directory of the private keys; made when it is missing.",
+    )
+    add_file = click.option(
+        "--file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default="accounts.conf",
+        show_default=True,
+        help="The file to write; it has public keys only.",
+    )
+    return add_keys(add_file(command))
+
+
+@accounts_group.command("write")
+@_keys_and_file
+@click.option(
+    "--observer/--no-observer",
+    default=None,
+    help="Let somebody without a key hear the events; not at first, and then as it was.",
+)
+def write_accounts(keys: Path, file: Path, observer: bool | None) -> None:
+    """Write the file; a role whose key was removed gets another one."""
+    Doorkeeper(keys, file).write(has_observer=observer)
+    click.echo(f"{_short(file)} is written; the keys are in {_short(keys)}.")
+
+
+@accounts_group.command("add")
+@click.argument("name")
+@_public_option
+@_keys_and_file
+def add_to_accounts(name: str, public: str | None, keys: Path, file: Path) -> None:
+    """Let one more peer in."""
+    doorkeeper = Doorkeeper(keys, file)
+    _change(doorkeeper, lambda: doorkeeper.keyring.add(name, public))
+    click.echo(f"{name} is in {_short(file)}{_in_file(peer_file(keys, name))}.")
+
+
+@accounts_group.command("rotate")
+@click.argument("name")
+@_public_option
+@_keys_and_file
+def rotate_in_accounts(name: str, public: str | None, keys: Path, file: Path) -> None:
+    """Give a peer another key."""
+    doorkeeper = Doorkeeper(keys, file)
+    _change(doorkeeper, lambda: doorkeeper.keyring.rotate(name, public))
+    click.echo(f"{name} has another key in {_short(file)}{_in_file(peer_file(keys, name))}.")
+
+
+@accounts_group.command("remove")
+@click.argument("name")
+@_keys_and_file
+def remove_from_accounts(name: str, keys: Path, file: Path) -> None:
+    """Let a peer in no more."""
+    doorkeeper = Doorkeeper(keys, file)
+    _change(doorkeeper, lambda: doorkeeper.keyring.remove(name))
+    click.echo(f"{name} is not in {_short(file)} any more.")
+
+
+def _change(doorkeeper: Doorkeeper, change: Callable[[], None]) -> None:
+    try:
+        change()
+    except KeyConflict as error:
+        raise click.ClickException(str(error)) from error
+    doorkeeper.write()
+
+
 @main.command()
 @_directory_option
 def down(directory: Path) -> None:
@@ -369,7 +451,10 @@ def _show_what_next(view: View, directory: Path) -> None:
     if view.markets:
         click.echo(f"Try:    uv run dex-client --orders 1000{address}")
     if not elsewhere:
-        click.echo("Watch:  uv run just nats-cli sub 'dex.events.>'")
+        keys = Installation(directory).directory / "keys"
+        who = "" if view.settings.has_observer else f" --nkey {_short(keys / 'operator.nk')}"
+        trusting = f" --tlsca {_short(keys / 'ca.pem')}" if view.settings.has_tls else ""
+        click.echo(f"Watch:  uv run just nats-cli{who}{trusting} sub 'dex.events.>'")
     click.echo(f"End:    uv run just down{elsewhere}")
 
 

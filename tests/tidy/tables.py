@@ -5,11 +5,15 @@ A table stands between `<!-- name -->` and `<!-- /name -->`; all else in a docum
 
 import ast
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from deploy import accounts
+from deploy.accounts import Holders
 from dex_protocol.reasons import Reason, RetryReason
 from dex_server.replication import roles as roles_module
 
@@ -37,6 +41,50 @@ def roles() -> str:
         )
     ]
     return table(["from", "on", "to", "why"], rows)
+
+
+def access() -> str:
+    """Write who may publish and subscribe what, from the accounts as nodes are given them."""
+    peer = "<peer>"
+    holders = Holders(
+        server="`server.nk`",
+        operator="`operator.nk`",
+        guard="`guard.nk`",
+        observer="none",
+        peers={peer: f"`peers/{peer}.nk`"},
+    )
+    text = accounts.config_text(holders)
+    written: dict[str, Any] = json.loads(text.partition("accounts: ")[2].partition("\nsystem_")[0])
+    order = (
+        accounts.peer_account(peer),
+        accounts.OBSERVERS,
+        accounts.OPERATORS,
+        accounts.SYSTEM,
+        accounts.EXCHANGE,
+    )
+    assert sorted(order) == sorted(written)
+    rows = []
+    for name in order:
+        (user,) = written[name]["users"]
+        may = (_allowed(user, "publish"), _allowed(user, "subscribe"))
+        rows.append((f"`{name}`", user["nkey"], *may, _limits(written[name].get("limits", {}))))
+    return table(["account", "key", "may publish to", "may subscribe to", "at most"], rows)
+
+
+def _allowed(user: dict[str, Any], act: str) -> str:
+    permissions = user.get("permissions", {}).get(act)
+    if permissions is None:
+        return "everything"
+    subjects = permissions.get("allow")
+    if subjects is None:
+        assert permissions == {"deny": [">"]}
+        return "nothing"
+    assert list(permissions) == ["allow"]
+    return ", ".join(f"`{subject}`" for subject in subjects)
+
+
+def _limits(limits: dict[str, int]) -> str:
+    return ", ".join(f"{most:,} {name.removeprefix('max_')}" for name, most in limits.items())
 
 
 def _comments_above_keys(source: str, name: str) -> list[str]:
@@ -70,6 +118,7 @@ def escaped(cell: str) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "access": access,
     "reasons": reasons,
     "retries": retries,
     "roles": roles,
@@ -77,8 +126,9 @@ TABLES: dict[str, Callable[[], str]] = {
 """Each table's name in its markers, and what makes it."""
 
 DOCUMENTS = {
-    ROOT / "docs" / "PROTOCOL.md": ["reasons"],
+    ROOT / "docs" / "PROTOCOL.md": ["access", "reasons"],
     ROOT / "docs" / "ARCHITECTURE.md": ["roles"],
+    ROOT / "docs" / "SECURITY.md": ["access"],
 }
 """Each document, and the tables that it must have; others it may have."""
 

@@ -148,6 +148,19 @@ def test_table_of_roles_has_every_change_and_says_why() -> None:
     assert "it appends `leader_changed`." in new
 
 
+def test_table_of_access_has_every_account_and_what_only_it_may() -> None:
+    new = renewed("<!-- access --><!-- /access -->", [])
+
+    peer, observers, operators, guard, servers = new.splitlines()[4:9]
+    assert "| `dex.orders.*.<peer>`, `dex.query.*.*.<peer>` | `_INBOX.>`, `dex.events.>` |" in peer
+    assert peer.startswith("| `PEER-<peer>` | `peers/<peer>.nk` |")
+    assert "16 connections, 1,000 subscriptions" in peer
+    assert "| `OBSERVERS` | none | nothing | `dex.events.>` |" in observers
+    assert "`dex.admin.*.*`" in operators
+    assert "`$SYS.REQ.SERVER.*.KICK`" in guard
+    assert "| `DEX` | `server.nk` | everything | everything |" in servers
+
+
 def test_protocol_names_every_field_of_a_standing() -> None:
     text = (ROOT / "docs" / "PROTOCOL.md").read_text("utf-8")
 
