@@ -40,8 +40,18 @@ a node should not remember those of a server that was killed for much longer."""
 PEER_CONNECTIONS_COUNT_MAX: Final = 16
 """Connections of one peer, over all nodes: a process has one, and somebody looks on."""
 
-PEER_SUBSCRIPTIONS_COUNT_MAX: Final = 1_000
-"""Subscriptions of one peer: two for each market it follows, and its inboxes."""
+SUBSCRIPTIONS_COUNT_MAX: Final = 1_000
+"""Subscriptions of each connection: two for each market it follows, and its inboxes."""
+
+OPERATORS_COUNT_MAX: Final = 256
+"""Connections of all operators, over all nodes."""
+
+OBSERVERS_COUNT_MAX: Final = 256
+"""Connections of all who bring no key, over all nodes: they must not use up what nodes have for
+those who bring one (NATS: 65,536, if the system has as many files)."""
+
+OBSERVER_SUBSCRIPTIONS_COUNT_MAX: Final = 64
+"""Subscriptions of each of them: each gets a copy of each commit; one hears all markets."""
 
 _ORDERS: Final = "dex.orders.*"
 _QUERIES: Final = "dex.query.*.*"
@@ -138,10 +148,7 @@ def _peer(name: str, key: str) -> dict[str, Any]:
     return {
         "users": [_user(key, publish=asks, subscribe=(INBOXES, "dex.events.>"))],
         "imports": _imports(services=asks, streams=(EVENTS,)),
-        "limits": {
-            "max_connections": PEER_CONNECTIONS_COUNT_MAX,
-            "max_subscriptions": PEER_SUBSCRIPTIONS_COUNT_MAX,
-        },
+        "limits": _limits(PEER_CONNECTIONS_COUNT_MAX, SUBSCRIPTIONS_COUNT_MAX),
     }
 
 
@@ -151,6 +158,7 @@ def _operators(key: str) -> dict[str, Any]:
     return {
         "users": [_user(key, publish=asks, subscribe=hears)],
         "imports": _imports(services=asks, streams=(EVENTS, ALARMS)),
+        "limits": _limits(OPERATORS_COUNT_MAX, SUBSCRIPTIONS_COUNT_MAX),
     }
 
 
@@ -158,6 +166,7 @@ def _observers(key: str) -> dict[str, Any]:
     return {
         "users": [_user(key, publish=(), subscribe=("dex.events.>",))],
         "imports": _imports(services=(), streams=(EVENTS,)),
+        "limits": _limits(OBSERVERS_COUNT_MAX, OBSERVER_SUBSCRIPTIONS_COUNT_MAX),
     }
 
 
@@ -171,6 +180,10 @@ def _user(key: str, *, publish: Iterable[str], subscribe: Iterable[str]) -> dict
             "subscribe": {"allow": list(subscribe)},
         },
     }
+
+
+def _limits(connections_count: int, subscriptions_count: int) -> dict[str, int]:
+    return {"max_connections": connections_count, "max_subscriptions": subscriptions_count}
 
 
 def _imports(*, services: Iterable[str], streams: Iterable[str]) -> list[dict[str, Any]]:
