@@ -86,6 +86,8 @@ class Keyring:
         peers = self.peers()
         if peer in peers:
             raise KeyConflict(f"there is a peer {peer} already; `just peers rotate` renews its key")
+        if peer in ROLES:
+            raise KeyConflict(f"expected a peer's name, found that of a role: {peer}")
         self._keep(peers | {peer: self._key_of(peer, public)})
 
     def rotate(self, peer: str, public: str | None = None) -> None:
@@ -115,11 +117,18 @@ class Keyring:
         if public is not None:
             if not is_public_key(public):
                 raise KeyConflict(f"expected a user's public nkey (U…), found {public!r}")
+            if public in self._all_public():
+                # No node takes accounts in which one key opens two.
+                raise KeyConflict(f"expected a key of its own, found somebody's: {public}")
             file.unlink(missing_ok=True)
             return public
         seed = new_seed()
         write_private(file, seed)
         return public_key(seed)
+
+    def _all_public(self) -> set[str]:
+        roles = {self.role(role) for role in ROLES}
+        return {self.observer, *roles, *self.peers().values()}
 
     def _keep(self, peers: dict[str, str]) -> None:
         write_private(self._peers_file, msgspec.json.format(msgspec.json.encode(peers)))

@@ -83,6 +83,7 @@ class Twice:
     """An object that names a field twice; `fields` has the last of each."""
 
     fields: dict[str, Any]
+    pairs: list[tuple[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def read(payload: bytes) -> Any:
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Twice:
     fields = dict(pairs)
-    return fields if len(fields) == len(pairs) else Twice(fields)
+    return fields if len(fields) == len(pairs) else Twice(fields, pairs)
 
 
 def _integer(text: str) -> int | NoInteger:
@@ -186,7 +187,8 @@ def _surrogates(value: Any) -> list[str]:
         case list():
             return [each for part in value for each in _surrogates(part)]
         case Twice():
-            return _surrogates(value.fields)
+            # Those that do not count are read too.
+            return [each for pair in value.pairs for part in pair for each in _surrogates(part)]
         case _:
             return []
 

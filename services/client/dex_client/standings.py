@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Struct
 
-from dex_client.errors import Unavailable, Unreachable
+from dex_client.errors import NotPermitted, Unavailable, Unreachable
 from dex_protocol.codec import UNREADABLE, decode_reply
 from dex_protocol.ids import is_market, is_peer
 from dex_protocol.standing import ENDPOINT, SERVICE, MarketStanding, ServerStanding
@@ -51,10 +51,14 @@ class Answers(Struct, frozen=True):
 class Standings:
     """Asks all servers at once how they stand; use `standings`."""
 
-    def __init__(self, client: Connection, requester: Requester) -> None:
-        """Ask over a connection."""
+    def __init__(
+        self, client: Connection, requester: Requester, who: str, forbidden: set[str]
+    ) -> None:
+        """Ask over a connection, as somebody; whoever made it adds what NATS does not pass on."""
         self._client = client
         self._requester = requester
+        self._who = who
+        self._forbidden = forbidden
 
     async def ask(self, *, timeout_s: float = TIMEOUT_S, quiet_s: float = QUIET_S) -> Answers:
         """Ask once.
@@ -65,6 +69,7 @@ class Standings:
 
         Raises:
             Unavailable: no server answers.
+            NotPermitted: our key is no operator's.
             Unreachable: the nodes closed the connection for good.
         """
         try:
@@ -72,6 +77,8 @@ class Standings:
                 SUBJECT, b"", quiet_s=quiet_s, timeout_s=timeout_s
             )
         except (NoResponder, NoReply) as error:
+            if SUBJECT.lower() in self._forbidden:
+                raise NotPermitted(SUBJECT, who=self._who) from error
             if self._client.is_closed:
                 text = "the connection to NATS was closed for good"
                 raise Unreachable(text, deadline_s=timeout_s) from error
@@ -94,8 +101,17 @@ async def standings(options: ConnectionOptions) -> AsyncIterator[Standings]:
     Raises:
         Unreachable: no NATS server lets us in.
     """
+    forbidden: set[str] = set()
+
+    def on_error(text: str) -> None:
+        subject = connection.forbidden_subject(text)
+        if subject is None:
+            _log.info("NATS: %s", text)
+        else:
+            forbidden.add(subject)
+
     try:
-        client = await connection.connect(options, on_error=_say)
+        client = await connection.connect(options, on_error=on_error)
     except CannotConnect as error:
         raise Unreachable(
             str(error),
@@ -105,7 +121,7 @@ async def standings(options: ConnectionOptions) -> AsyncIterator[Standings]:
     try:
         requester = await Requester.start(client)
         try:
-            yield Standings(client, requester)
+            yield Standings(client, requester, options.credentials.shown, forbidden)
         finally:
             await requester.close()
     finally:
@@ -175,9 +191,3 @@ def _what_is_wrong_in(held: MarketStanding) -> str | None:
 
 def _shown(text: str) -> str:
     return repr(text[:FOREIGN_LENGTH_MAX])
-
-
-def _say(text: str) -> None:
-    # A right that is missing looks like silence to who asked; all else heals by itself.
-    level = logging.WARNING if "permission" in text.lower() else logging.INFO
-    _log.log(level, "NATS: %s", text)

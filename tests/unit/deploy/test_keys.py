@@ -93,6 +93,7 @@ def test_peer_may_keep_its_private_key_to_itself(keyring: Keyring) -> None:
         ("*", None, "found '*'"),
         ("x" * 33, None, "found 'xxx"),
         ("default", None, "there is a peer default already"),
+        ("operator", None, "expected a peer's name, found that of a role: operator"),
         ("alice", "", "expected a user's public nkey"),
         ("alice", "U" * 56, "expected a user's public nkey"),
         ("alice", keys.new_seed().decode(), "expected a user's public nkey"),
