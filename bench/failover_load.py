@@ -21,6 +21,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from bench.failover_results import longest_gap
+from deploy.keys import LOAD_PEERS
 from dex_client.errors import OutcomeUnknown, Unavailable
 from dex_client.ids import Ids
 from dex_client.link import Link, linked
@@ -36,10 +37,10 @@ from dex_protocol.events import LeaderChanged
 from dex_protocol.ids import Pair
 from dex_protocol.queries import StatusReply
 from dex_protocol.receipts import Receipt
-from dex_runtime.connection import ConnectionOptions
+from dex_runtime.connection import ConnectionOptions, Credentials
 from dex_runtime.messaging import NoReply, NoResponder
 
-PEER: Final = "load"
+PEER: Final = LOAD_PEERS[0]
 
 PRICE: Final = "100"
 QUANTITY: Final = "1"
@@ -330,10 +331,15 @@ class SteadyLoad:
 
 @asynccontextmanager
 async def steady_load(
-    urls: Sequence[str], markets: Sequence[str], *, rate: float, deadline_s: float
+    urls: Sequence[str],
+    markets: Sequence[str],
+    *,
+    credentials: Credentials,
+    rate: float,
+    deadline_s: float,
 ) -> AsyncIterator[SteadyLoad]:
-    """Send a load until it is finished, or the block ends."""
-    options = ConnectionOptions(servers=tuple(urls), name="failover-load")
+    """Send a load until it is finished, or the block ends; the credentials are those of PEER."""
+    options = ConnectionOptions(servers=tuple(urls), name="failover-load", credentials=credentials)
     async with linked(options) as link:
         load = SteadyLoad(link, markets, rate=rate, policy=Policy(deadline_s=deadline_s))
         async with asyncio.TaskGroup() as tasks:

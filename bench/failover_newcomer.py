@@ -17,8 +17,9 @@ from typing import Final
 from msgspec import Struct
 
 from bench.failover_results import Count, Result, Times, none_of
-from bench.failover_stage import LogLine, Stage, stage
+from bench.failover_stage import WATCHER, LogLine, Stage, stage
 from deploy.embedded import Say
+from deploy.keys import LOAD_PEERS
 from dex_client import Exchange, Submit, connect
 from dex_client.link import linked
 from dex_client.queries import Queries
@@ -111,10 +112,12 @@ async def newcomer(say: Say, *, events: int) -> Result:
         on = await stack.enter_async_context(stage([MARKET], servers=2, rate=0, say=say))
         peers = [
             _Peer(
-                await stack.enter_async_context(connect(on.exchange.urls, peer=f"build-{number}")),
+                await stack.enter_async_context(
+                    connect(on.exchange.urls, peer=name, credentials=on.exchange.doors.peer(name))
+                ),
                 seed=number,
             )
-            for number in range(1, PEERS + 1)
+            for number, name in enumerate(LOAD_PEERS[:PEERS], start=1)
         ]
         await on.until_current()
         result = Result(
@@ -223,9 +226,13 @@ def _moment(lines: Sequence[LogLine], text: str, began: float) -> float | None:
 
 
 async def _what_is_behind(on: Stage) -> Behind:
-    options = ConnectionOptions(servers=tuple(on.exchange.urls), name="failover-behind")
+    options = ConnectionOptions(
+        servers=tuple(on.exchange.urls),
+        name="failover-behind",
+        credentials=on.exchange.doors.peer(WATCHER),
+    )
     async with linked(options) as link:
-        queries = Queries(link, "observer", policy=Policy(), random=Random(0))
+        queries = Queries(link, WATCHER, policy=Policy(), random=Random(0))
         status = await queries.status(MARKET)
         assert isinstance(status, StatusReply)
         told = await queries.ask(MARKET, SnapshotQuery(), SnapshotReply)

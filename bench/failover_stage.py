@@ -15,12 +15,12 @@ from typing import Final
 
 from msgspec import Struct
 
-from bench.failover_load import CHECK_S, SteadyLoad, steady_load
+from bench.failover_load import CHECK_S, PEER, SteadyLoad, steady_load
 from bench.failover_results import Count, Result, none_of
 from deploy.embedded import Embedded, Say, cluster
 from deploy.servers import ServerProcess
 from dex_client import Exchange, Unavailable, connect
-from dex_client.standings import QUIET_S, Standings
+from dex_client.standings import QUIET_S, Standings, standings
 from dex_protocol import subjects
 from dex_protocol.events import LeaderChanged
 from dex_protocol.standing import ServerStanding
@@ -37,6 +37,9 @@ RULE: Final = (
     "makes them restless; all servers are current, and up for 3 s"
 )
 """Whom `Stage.turn` chooses. A server that starts takes each leader for a new one."""
+
+WATCHER: Final = "default"
+"""The peer that looks on, and sends nothing."""
 
 DEADLINE_S: Final = 30.0
 """How long each order is sent again: as the client itself would."""
@@ -137,7 +140,7 @@ class Stage:
         markets: Sequence[str],
         *,
         leaders: Leaders,
-        client: connection.Connection,
+        asking: Standings,
         requester: Requester,
         rate: float,
     ) -> None:
@@ -148,7 +151,7 @@ class Stage:
         self.rate = rate
         self.load: SteadyLoad
         self._requester = requester
-        self._standings = Standings(client, requester)
+        self._standings = asking
         self._turns = list(markets)
         self._leases = JetStreamLeases(requester)
         self._changes_count: dict[str, int] = {}
@@ -367,22 +370,32 @@ async def stage(
         exchange = await stack.enter_async_context(
             cluster(markets, node_count=3, server_count=servers, say=say)
         )
-        observer = await stack.enter_async_context(connect(exchange.urls, peer="observer"))
-        client = await connection.connect(
-            ConnectionOptions(servers=tuple(exchange.urls), name="failover")
+        observer = await stack.enter_async_context(
+            connect(exchange.urls, peer=WATCHER, credentials=exchange.doors.peer(WATCHER))
         )
+        options = ConnectionOptions(
+            servers=tuple(exchange.urls),
+            name="failover",
+            credentials=exchange.doors.role("operator"),
+        )
+        asking = await stack.enter_async_context(standings(options))
+        client = await connection.connect(options)
         stack.push_async_callback(connection.close, client)
         requester = await Requester.start(client)
         leaders = Leaders(observer, markets)
         made = Stage(
-            exchange, markets, leaders=leaders, client=client, requester=requester, rate=rate
+            exchange, markets, leaders=leaders, asking=asking, requester=requester, rate=rate
         )
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(leaders.follow())
             try:
                 loaded = markets if rate else ()
                 async with steady_load(
-                    exchange.urls, loaded, rate=rate, deadline_s=DEADLINE_S
+                    exchange.urls,
+                    loaded,
+                    credentials=exchange.doors.peer(PEER),
+                    rate=rate,
+                    deadline_s=DEADLINE_S,
                 ) as made.load:
                     yield made
             finally:

@@ -12,21 +12,23 @@ import platform
 import random
 import sys
 from collections import deque
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
 import click
 
-from deploy.embedded import embedded
+from deploy.embedded import Embedded, embedded
+from deploy.keys import LOAD_PEERS
 from dex_protocol import subjects
 from dex_protocol.codec import decode_receipts, encode
 from dex_protocol.commands import Cancel, Command, Submit
 from dex_protocol.ids import make_id
-from dex_runtime.connection import ConnectionOptions, close, connect
+from dex_runtime.connection import Connection, ConnectionOptions, close, connect
 from dex_runtime.messaging import Requester
 
 MARKET: Final = "BTC-USD"
-PEERS: Final = 8
+PEERS: Final = len(LOAD_PEERS)
 BATCH: Final = 100
 RESTING_BATCHES: Final = 20
 """How many batches of each peer rest before the oldest is canceled."""
@@ -81,21 +83,27 @@ async def measure(orders: int) -> list[tuple[int, int]]:
         (orders so far, the server's resident KiB), from none to all.
     """
     points: list[tuple[int, int]] = []
-    async with embedded([MARKET], say=_say) as exchange:
-        client = await connect(ConnectionOptions(servers=(exchange.url,), name="bench-memory"))
-        try:
-            requester = await Requester.start(client)
-            flows = [Flow(f"load-{n + 1}", seed=n) for n in range(PEERS)]
-            pid = exchange.server.process.pid
-            points.append((0, _resident_kib(pid)))
-            for step in range(1, STEPS + 1):
-                rounds = orders // (STEPS * PEERS * BATCH)
-                await asyncio.gather(*(_send(requester, flow, rounds) for flow in flows))
-                points.append((step * rounds * PEERS * BATCH, _resident_kib(pid)))
-                _say(f"{points[-1][0]:>9,} orders  {points[-1][1] / 1024:>7.1f} MiB")
-        finally:
-            await close(client)
+    async with embedded([MARKET], say=_say) as exchange, AsyncExitStack() as stack:
+        flows = []
+        for seed, peer in enumerate(LOAD_PEERS):
+            client = await _connect(exchange, peer)
+            stack.push_async_callback(close, client)
+            flows.append((await Requester.start(client), Flow(peer, seed=seed)))
+        pid = exchange.server.process.pid
+        points.append((0, _resident_kib(pid)))
+        for step in range(1, STEPS + 1):
+            rounds = orders // (STEPS * PEERS * BATCH)
+            await asyncio.gather(*(_send(requester, flow, rounds) for requester, flow in flows))
+            points.append((step * rounds * PEERS * BATCH, _resident_kib(pid)))
+            _say(f"{points[-1][0]:>9,} orders  {points[-1][1] / 1024:>7.1f} MiB")
     return points
+
+
+async def _connect(exchange: Embedded, peer: str) -> Connection:
+    credentials = exchange.doors.peer(peer)
+    return await connect(
+        ConnectionOptions(servers=(exchange.url,), name="bench-memory", credentials=credentials)
+    )
 
 
 async def _send(requester: Requester, flow: Flow, rounds: int) -> None:

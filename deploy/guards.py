@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from deploy import processes
 from deploy.processes import Process
-from deploy.servers import credential_arguments
+from deploy.servers import UNTOLD, credential_arguments
 from dex_runtime.connection import Credentials
 
 
@@ -27,4 +27,4 @@ def start(*, urls: Sequence[str], credentials: Credentials, log: Path) -> GuardP
     log.parent.mkdir(parents=True, exist_ok=True)
     command: list[str | Path] = [program, "--nats", ",".join(urls)]
     command += credential_arguments(credentials)
-    return GuardProcess(processes.spawn(command, log=log))
+    return GuardProcess(processes.spawn(command, log=log, environment=UNTOLD))

@@ -15,10 +15,15 @@ from deploy import markets, processes
 from deploy.markets import MarketNotOpen
 from deploy.processes import Process
 from dex_protocol.specification import AskedSpecification
+from dex_runtime import options
 from dex_runtime.connection import Credentials
 
 STOP_GRACE_S: Final = 8.0
 """How long a server may take to end by SIGTERM: it promises 5 s, with NATS down too."""
+
+UNTOLD: Final = dict.fromkeys(options.VARIABLES, "")
+"""Variables of a program that is told by its arguments who it is: whoever starts an exchange may be
+somebody else to other nodes."""
 
 SHOWN_LINES_COUNT: Final = 15
 """Lines of a failed server's log that are shown: a traceback's end, or a few log lines."""
@@ -98,7 +103,8 @@ def start(
         *("--replicas", str(replica_count)),
         *credential_arguments(credentials),
     ]
-    return ServerProcess(name, log, processes.spawn(command, log=log))
+    process = processes.spawn(command, log=log, environment=UNTOLD)
+    return ServerProcess(name, log, process)
 
 
 async def open_markets(

@@ -34,6 +34,8 @@ MAKE_TIMEOUT_S: Final = 30.0
 PEERS: Final = (
     *("alice", "bob", "carol", "maker", "watcher", "bot", "hurt", "calm", "one", "two"),
     *(f"peer-{number}" for number in range(12)),
+    # Names as long as names may be.
+    *("p" * 31 + last for last in "pq01234"),
 )
 """Who is let in, beside the peers of the load generator and of the command line."""
 
@@ -272,6 +274,7 @@ class Callers:
         self._where = where
         self._open = AsyncExitStack()
         self._clients: dict[str, Client] = {}
+        self._connecting = asyncio.Lock()
 
     async def client(self, subject: str) -> Client:
         """Give the connection of whoever may publish to a subject: its peer, or an operator.
@@ -295,9 +298,12 @@ class Callers:
         await self._open.aclose()
 
     async def _connected(self, who: str, **key: Any) -> Client:
-        if who not in self._clients:
-            self._clients[who] = await self._open.enter_async_context(connected(self._where, **key))
-        return self._clients[who]
+        # Many may ask at once, and an account has only so many connections.
+        async with self._connecting:
+            if who not in self._clients:
+                client = await self._open.enter_async_context(connected(self._where, **key))
+                self._clients[who] = client
+            return self._clients[who]
 
 
 @asynccontextmanager

@@ -11,6 +11,9 @@ Quirks of nats-py 2.16.0 that end here:
 * What was published but not yet written when the connection broke goes out after the
   reconnection, with `pending_size=0` too: seconds old orders. It is dropped at the disconnection.
 * With `max_reconnect_attempts=-1` a connection is tried for ever, with a key that is refused too.
+* A file with a key is read again at each reconnection, and one that is gone then is tried for ever;
+  one of credentials without a JWT is read for ever, and nothing else happens meanwhile. They are
+  read here, once.
 * Trusted certificates are forgotten when a node says that it speaks plain text, whoever says so.
 * A subject, a reply subject or a header that is not UTF-8, or a header cut short, ends the reading
   of the connection; nobody hears of it until pings go unanswered, 2 to 3 s later. Whoever may
@@ -35,7 +38,7 @@ from urllib.parse import ParseResult
 import nats.errors
 import nkeys
 from msgspec import Struct
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from nats.protocol import parser
@@ -62,6 +65,10 @@ _ONE_HEADER_LINES: Final = 3
 """Ends of lines when that is all: the version, the header, and the blank one."""
 
 _FORBIDDEN: Final = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
+
+_CREDS: Final = re.compile(
+    r"-BEGIN NATS USER JWT-+\s+(\S+)\s.*-BEGIN USER NKEY SEED-+\s+(\S+)", re.DOTALL
+)
 
 Connection: TypeAlias = Client
 """An open connection, for those who pass it on."""
@@ -301,20 +308,45 @@ def _tls(options: ConnectionOptions) -> ssl.SSLContext | None:
     return context
 
 
-def _check_key(options: ConnectionOptions) -> None:
-    # The library's errors for a file without a key are of all kinds.
+def _seed(options: ConnectionOptions) -> str | None:
     file = options.credentials.nkey
     if file is None:
-        return
+        return None
+    seed = _read(options, file).strip()
+    if not _is_seed(seed):
+        why = f"expected the seed of an nkey in {file} (SU…), found something else"
+        raise CannotConnect(options.servers, why, is_refusal=True)
+    return seed
+
+
+def _user_credentials(options: ConnectionOptions) -> RawCredentials | None:
+    file = options.credentials.creds
+    if file is None:
+        return None
+    match = _CREDS.search(_read(options, file))
+    if match is None or not _is_seed(match[2]):
+        why = f"expected a user JWT and its seed in {file}, found something else"
+        raise CannotConnect(options.servers, why, is_refusal=True)
+    return RawCredentials(
+        f"-----BEGIN NATS USER JWT-----\n{match[1]}\n-----BEGIN USER NKEY SEED-----\n{match[2]}\n"
+    )
+
+
+def _read(options: ConnectionOptions, file: str) -> str:
     try:
-        seed = bytearray(Path(file).read_bytes().strip())
-        nkeys.from_seed(seed).wipe()
+        return Path(file).read_text("ascii", errors="replace")
     except OSError as error:
         why = f"the key cannot be read: {error}"
         raise CannotConnect(options.servers, why, is_refusal=True) from error
-    except (nkeys.NkeysError, ValueError, IndexError) as error:
-        why = f"expected the seed of an nkey in {file} (SU…), found something else"
-        raise CannotConnect(options.servers, why, is_refusal=True) from error
+
+
+def _is_seed(text: str) -> bool:
+    # The library's errors for what is no key are of all kinds.
+    try:
+        nkeys.from_seed(bytearray(text.encode())).wipe()
+    except (nkeys.NkeysError, ValueError, IndexError):
+        return False
+    return True
 
 
 class _PlainText(nats.errors.Error):
@@ -326,7 +358,6 @@ class _PlainText(nats.errors.Error):
 
 def _library_options(options: ConnectionOptions) -> dict[str, Any]:
     known = options.credentials
-    _check_key(options)
     return {
         "servers": list(options.servers),
         "name": options.name,
@@ -334,8 +365,8 @@ def _library_options(options: ConnectionOptions) -> dict[str, Any]:
         "user": known.user,
         "password": known.password,
         "token": None,
-        "nkeys_seed": known.nkey,
-        "user_credentials": known.creds,
+        "nkeys_seed_str": _seed(options),
+        "user_credentials": _user_credentials(options),
         "tls": _tls(options),
         "tls_handshake_first": False,
         "inbox_prefix": options.inbox_prefix,

@@ -42,16 +42,25 @@ def completed(given: Credentials, file: Path) -> Credentials:
     """Fill in what was not named: a key, if there is one in this file, and the authority.
 
     Args:
-        given: What was named; a key, a user or an authority that was named stays.
+        given: What was named; a key, a user or an authority that was named stays. Somebody whose
+            key is from elsewhere knows another exchange, and is told of no authority.
         file: Where a key would be.
     """
+    is_named = given.nkey is not None or given.creds is not None or given.user is not None
+    if is_named and not _is_ours(given):
+        return given
     found: dict[str, str] = {}
-    if given.nkey is None and given.creds is None and given.user is None and file.is_file():
+    if not is_named and file.is_file():
         found["nkey"] = str(file)
     authority = directory() / AUTHORITY
     if given.tls_ca is None and authority.is_file():
         found["tls_ca"] = str(authority)
     return structs.replace(given, **found)
+
+
+def _is_ours(given: Credentials) -> bool:
+    named = given.nkey or given.creds
+    return named is not None and Path(named).resolve().is_relative_to(directory().resolve())
 
 
 def of_role(role: Role, given: Credentials = Credentials()) -> Credentials:  # noqa: B008 (frozen)

@@ -18,6 +18,9 @@ _TEXTS: Final = {
     "tls_key": ("NATS_KEY", "File with that certificate's private key."),
 }
 
+VARIABLES: Final = tuple(variable for variable, _ in _TEXTS.values())
+"""What else tells a program who it is; an empty value tells nothing."""
+
 
 def credential_options() -> list[click.Parameter]:
     """Make the options; `credentials` takes their values."""

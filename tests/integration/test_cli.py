@@ -16,14 +16,19 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from deploy import processes
+from dex_runtime.keys import VARIABLE
 from tests.integration.programs import PATIENCE_S, Exchange, Program, asked
-from tests.nats_nodes import Nodes, connected, running
+from tests.nats_nodes import Nodes, calling, connected, running
 
 NOWHERE = "nats://127.0.0.1:1"
 STATUS = Path(__file__).parents[1] / "unit" / "protocol" / "golden" / "reply.status.json"
 ESCAPE = "\x1b["
-OF_OURS = ("DEX_", "NATS_URL", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM")
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(OF_OURS)}
+OF_OURS = ("DEX_", "NATS_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM")
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if name == VARIABLE or not name.startswith(OF_OURS)
+}
 
 
 class Ended(NamedTuple):
@@ -360,7 +365,7 @@ async def test_tail_and_a_plain_subscription_see_the_same_commits_in_the_same_or
     where = ("--market", market, "--nats", venue.urls)
     program = Program("dex-client", "tail", "--json", *where, log=tmp_path / "tail.log")
     try:
-        async with connected(venue.nodes) as client:
+        async with calling(venue.nodes) as callers, connected(venue.nodes, peer="carol") as client:
 
             async def hear(message: Msg) -> None:
                 heard.append(message.data)
@@ -374,10 +379,10 @@ async def test_tail_and_a_plain_subscription_see_the_same_commits_in_the_same_or
             ]
             subject = f"dex.orders.{market}"
             await asyncio.gather(
-                *(asked(client, f"{subject}.alice", order) for order in orders),
-                *(asked(client, f"{subject}.bob", order) for order in orders),
+                *(asked(callers, f"{subject}.alice", order) for order in orders),
+                *(asked(callers, f"{subject}.bob", order) for order in orders),
             )
-            last = (await asked(client, f"{subject}.alice", orders[0]))["sequence"]
+            last = (await asked(callers, f"{subject}.alice", orders[0]))["sequence"]
             await program.prints(f'"market":"{market}","sequence":{last},')
             program.send(signal.SIGINT)
             exit_code = await program.ended()

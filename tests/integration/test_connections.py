@@ -1,17 +1,25 @@
 """A server's connections end the server when NATS will not have them any more."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from deploy import nodes
 from dex_server.config import Config
 from dex_server.connections import ConnectionLost, Connections
 from dex_server.replication.replica import Settings
-from tests.nats_nodes import Nodes
+from tests.nats_nodes import Nodes, doors
 
 
-def connections_to(nodes: Nodes, stop: asyncio.Event) -> Connections:
-    config = Config(name="server-1", nats=nodes.urls, replicas=1, settings=Settings())
+def connections_to(where: Nodes, stop: asyncio.Event) -> Connections:
+    config = Config(
+        name="server-1",
+        nats=where.urls,
+        replicas=1,
+        settings=Settings(),
+        credentials=doors().role("server"),
+    )
     return Connections(config, stop)
 
 
@@ -45,6 +53,6 @@ async def test_connections_that_the_server_closes_are_not_missed(node: Nodes) ->
 async def test_server_told_to_stop_waits_for_no_connection() -> None:
     stop = asyncio.Event()
     stop.set()
-    config = Config(name="s", nats=("nats://127.0.0.1:1",), replicas=1, settings=Settings())
+    nowhere = Nodes([nodes.alone(Path(), port=1)])
 
-    assert await Connections(config, stop).open("log") is None
+    assert await connections_to(nowhere, stop).open("log") is None

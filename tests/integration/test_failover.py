@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 import pytest
 import pytest_asyncio
-from nats.aio.client import Client
 
 from tests.integration.programs import (
     UNANSWERED,
@@ -23,7 +22,7 @@ from tests.integration.programs import (
     eventually,
     exchange,
 )
-from tests.nats_nodes import Nodes, connected, running, running_apart
+from tests.nats_nodes import Callers, Nodes, calling, connected, running, running_apart
 
 NAMES = ("server-1", "server-2", "server-3")
 
@@ -330,12 +329,12 @@ async def node_that_leads(place: Exchange, market: str) -> int:
 # --- Whoever is asked ---------------------------------------------------------------------------
 
 
-async def everywhere(place: Exchange, ask: Callable[[Client, int], Awaitable[None]]) -> None:
+async def everywhere(place: Exchange, ask: Callable[[Callers, int], Awaitable[None]]) -> None:
     """Ask many times from each node: a node prefers the servers that are connected to itself."""
     for index in range(place.nodes.replicas):
-        async with connected(place.nodes, index=index) as client:
+        async with calling(place.nodes.only(index)) as callers:
             for number in range(20):
-                await ask(client, index * 20 + number)
+                await ask(callers, index * 20 + number)
 
 
 async def test_queries_are_answered_by_every_replica_as_of_the_commit_that_is_asked_for(
@@ -343,12 +342,12 @@ async def test_queries_are_answered_by_every_replica_as_of_the_commit_that_is_as
 ) -> None:
     answering: set[str] = set()
 
-    async def ask(client: Client, number: int) -> None:
+    async def ask(callers: Callers, number: int) -> None:
         order = {"op": "submit", "side": "buy", "quantity": "1", "price": str(number + 1)}
-        receipt = await asked(client, f"dex.orders.{led}.alice", order)
+        receipt = await asked(callers, f"dex.orders.{led}.alice", order)
         query = {"min_sequence": receipt["sequence"]}
-        status = await asked(client, f"dex.query.{led}.status.alice", query)
-        book = await asked(client, f"dex.query.{led}.book.alice", query)
+        status = await asked(callers, f"dex.query.{led}.status.alice", query)
+        book = await asked(callers, f"dex.query.{led}.book.alice", query)
 
         assert status["sequence"] >= receipt["sequence"]
         assert book["bids"][0]["price"] == str(number + 1)
@@ -367,24 +366,24 @@ async def test_operators_requests_work_whichever_server_they_reach(
     """Those that follow hand them on; each answer is about a commit that has it."""
     told = {"halt": "halted", "resume": "trading"}
 
-    async def ask(client: Client, number: int) -> None:
+    async def ask(callers: Callers, number: int) -> None:
         for what, state in told.items():
-            answer = await asked(client, f"dex.admin.{led}.{what}", {})
+            answer = await asked(callers, f"dex.admin.{led}.{what}", {})
             query = {"min_sequence": answer["sequence"]}
-            status = await asked(client, f"dex.query.{led}.status.operator", query)
+            status = await asked(callers, f"dex.query.{led}.status.operator", query)
             assert status["state"] == state
         change = {"max_open_orders": number + 1}
-        answer = await asked(client, f"dex.admin.{led}.change", change)
+        answer = await asked(callers, f"dex.admin.{led}.change", change)
         query = {"min_sequence": answer["sequence"]}
-        status = await asked(client, f"dex.query.{led}.status.operator", query)
+        status = await asked(callers, f"dex.query.{led}.status.operator", query)
         assert status["specification"]["max_open_orders"] == number + 1
         # Opening again is harmless, and answered by whoever is asked, too.
         assert await place.open(led) >= answer["sequence"]
 
     await everywhere(place, ask)
-    async with connected(place.nodes) as client:
+    async with calling(place.nodes) as callers:
         for _ in range(20):
-            answer = await asked(client, f"dex.admin.{led}.close", {})
+            answer = await asked(callers, f"dex.admin.{led}.close", {})
     status = await place.status(led, min_sequence=answer["sequence"])
 
     assert status["state"] == "closed"

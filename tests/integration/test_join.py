@@ -13,7 +13,7 @@ from nats.aio.client import Client
 
 from dex_protocol.standing import MarketStanding
 from tests.integration.programs import Exchange, Servers, asked, eventually, exchange
-from tests.nats_nodes import connected, running
+from tests.nats_nodes import calling, connected, running
 
 OPTIONS = ("--snapshot-commits", "20")
 
@@ -50,12 +50,12 @@ async def led(place: Exchange, servers: Servers, market: str) -> str:
     await place.open(market)
     await place.load(market, *LOAD, report=f"{market}.json").verified()
     names = ("server-1", "server-2")
-    async with connected(place.nodes) as client:
+    async with calling(place.nodes) as callers:
         before = {name: stored_by(servers, name, market) for name in names}
 
         async def one_more_commit() -> None:
             order = {"op": "submit", "side": "buy", "quantity": "1", "price": "1"}
-            await asked(client, f"dex.orders.{market}.alice", order)
+            await asked(callers, f"dex.orders.{market}.alice", order)
 
         async def look() -> bool | None:
             # Until the leader knows that it is not alone, it writes them; and it may hand the

@@ -3,6 +3,7 @@
 Which server leads is nowhere taken for granted.
 """
 
+import os
 import signal
 import socket
 import subprocess
@@ -13,12 +14,17 @@ from pathlib import Path
 import pytest
 
 from deploy import nodes, processes, state
+from deploy.access import Doors
 from deploy.embedded import cluster
 from deploy.processes import Process
+from dex_runtime.keys import VARIABLE
 
 READY_TIMEOUT_S = 90
 
 NODES = ["nats-1", "nats-2", "nats-3"]
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != VARIABLE}
+"""Keys are in the directory of each exchange, not where tests keep theirs."""
 
 
 class Local:
@@ -32,19 +38,20 @@ class Local:
         program = processes.executable("dex-local", advice="")
         return [str(program), *arguments, "--dir", str(self.directory)]
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*arguments),
             capture_output=True,
             text=True,
             timeout=READY_TIMEOUT_S,
             check=False,
+            env=ENVIRONMENT | environment,
         )
 
-    def up(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def up(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         client_port, cluster_port = self.ports
         ports = ("--port", str(client_port), "--cluster-port", str(cluster_port))
-        return self.run("up", *ports, *arguments)
+        return self.run("up", *ports, *arguments, **environment)
 
     def processes(self) -> dict[str, Process]:
         remembered = state.load(self.directory)
@@ -73,7 +80,7 @@ def test_up_twice_is_harmless_and_down_leaves_no_process_but_the_data(local: Loc
     assert first.returncode == 0, first.stderr
     assert "The exchange is ready." in first.stdout
     started = local.processes()
-    assert list(started) == NODES
+    assert list(started) == [*NODES, "guard"]
     assert all(processes.is_running(process) for process in started.values())
     assert f"nats://127.0.0.1:{local.ports[0]}" in first.stdout
 
@@ -147,7 +154,10 @@ def test_interrupted_up_leaves_nothing_running(local: Local, number: signal.Sign
     client_port, cluster_port = local.ports
     ports = ("--port", str(client_port), "--cluster-port", str(cluster_port))
     with subprocess.Popen(
-        local.command("up", *ports, "--servers", "0"), stderr=subprocess.PIPE, text=True
+        local.command("up", *ports, "--servers", "0"),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
     ) as up:
         # Three nodes need a second to agree on a leader; by then the first one runs.
         until(lambda: "nats-2" in local.processes())
@@ -167,13 +177,13 @@ def test_up_starts_two_servers_and_opens_the_markets_and_brings_a_killed_server_
     first = local.up("--market", "BTC-USD")
     assert first.returncode == 0, first.stderr
     before = local.processes()
-    assert list(before) == [*NODES, "server-1", "server-2"]
+    assert list(before) == [*NODES, "guard", "server-1", "server-2"]
     assert_trading(local, "BTC-USD")
 
     killed = local.run("kill-server", "server-1")
     assert killed.returncode == 0, killed.stderr
     assert "server-1 is killed; `uv run just up --dir" in killed.stdout
-    assert running(local) == [*NODES, "server-2"]
+    assert running(local) == [*NODES, "guard", "server-2"]
     status = local.run("status")
     assert status.returncode == 1
     assert ["server-1", "not", "running"] in [row[:3] for row in rows(status.stdout, "PROCESS")]
@@ -199,7 +209,7 @@ def test_servers_come_and_go_while_the_rest_goes_on(local: Local) -> None:
         assert added.returncode == 0, added.stderr
         assert added.stderr == f"starting {name}\n"
         assert rows(added.stdout, "PROCESS")[-1][0] == name
-    names = ["nats-1", "server-1", "server-2", "alice", "server-3"]
+    names = ["nats-1", "guard", "server-1", "server-2", "alice", "server-3"]
     assert running(local) == names
     assert_trading(local, "BTC-USD")
 
@@ -226,7 +236,7 @@ def test_servers_come_and_go_while_the_rest_goes_on(local: Local) -> None:
     assert local.run("stop-server", "alice").returncode == 0
     brought_back = local.run("up")
     assert brought_back.returncode == 0, brought_back.stderr
-    assert running(local) == ["nats-1", "server-2", "server-3"]
+    assert running(local) == ["nats-1", "guard", "server-2", "server-3"]
 
 
 def test_first_server_joins_nodes_that_run_alone_and_opens_the_markets(local: Local) -> None:
@@ -237,7 +247,7 @@ def test_first_server_joins_nodes_that_run_alone_and_opens_the_markets(local: Lo
     added = local.run("add-server")
 
     assert added.returncode == 0, added.stderr
-    assert running(local) == ["nats-1", "server-1"]
+    assert running(local) == ["nats-1", "guard", "server-1"]
     assert_trading(local, "BTC-USD")
 
 
@@ -269,7 +279,11 @@ def test_server_that_cannot_join_is_ended_and_forgotten(local: Local) -> None:
     assert up.returncode == 0, up.stderr
     before = state.load(local.directory)
     with subprocess.Popen(
-        local.command("add-server"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        local.command("add-server"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
     ) as add:
         # A server needs a moment to start, and the markets to open.
         until(lambda: "server-1" in local.processes())
@@ -281,6 +295,86 @@ def test_server_that_cannot_join_is_ended_and_forgotten(local: Local) -> None:
     assert said == "starting server-1\nstopping server-1\ninterrupted by SIGINT\n"
     assert not processes.is_running(started["server-1"])
     assert state.load(local.directory) == before
+
+
+def test_guard_is_started_beside_nodes_and_again_when_it_has_ended(local: Local) -> None:
+    assert local.up("--nodes", "1", "--servers", "0").returncode == 0
+    before = local.processes()
+    log = local.directory / "servers" / "guard.log"
+    until(lambda: "guarding" in log.read_text())
+    processes.send(before["guard"], signal.SIGKILL)
+    until(lambda: not processes.is_running(before["guard"]))
+    status = local.run("status")
+    assert status.returncode == 1
+    assert ["guard", "not", "running"] in [row[:3] for row in rows(status.stdout, "PROCESS")]
+
+    again = local.run("up")
+
+    assert again.returncode == 0, again.stderr
+    assert again.stderr == "guard had ended\nstarting guard\n"
+    until(lambda: log.read_text().count("guarding") == 2)
+    assert local.processes()["nats-1"] == before["nats-1"]
+
+
+def test_what_the_surroundings_say_of_keys_is_not_taken_for_those_of_the_exchange(
+    local: Local, tmp_path: Path
+) -> None:
+    """Neither another exchange's directory, as where this one is started, nor the variables of the
+    `nats` tool."""
+    other = tmp_path / "elsewhere"
+    Doors(other, tmp_path / "accounts.conf", has_observer=False, has_tls=True)
+    variables = {
+        VARIABLE: str(other),
+        "NATS_CREDS": str(other / "server.nk"),
+        "NATS_CA": str(other / "ca.pem"),
+    }
+
+    up = local.up("--nodes", "1", "--servers", "1", "--market", "BTC-USD", **variables)
+
+    assert up.returncode == 0, up.stderr
+    assert_trading(local, "BTC-USD")
+    log = local.directory / "servers" / "guard.log"
+    until(lambda: "guarding" in log.read_text())
+
+
+def test_exchange_with_tls_lets_peers_come_and_go_while_others_trade(local: Local) -> None:
+    up = local.up("--nodes", "1", "--servers", "1", "--market", "BTC-USD", "--tls")
+    assert up.returncode == 0, up.stderr
+    keys = str(local.directory / "keys")
+
+    def buys(peer: str) -> subprocess.CompletedProcess[str]:
+        program = processes.executable("dex-client", advice="")
+        where = ("--market", "BTC-USD", "--nats", f"nats://127.0.0.1:{local.ports[0]}")
+        return subprocess.run(
+            [program, "buy", "1", "--price", "100", "--peer", peer, *where],
+            capture_output=True,
+            text=True,
+            timeout=READY_TIMEOUT_S,
+            check=False,
+            env=ENVIRONMENT | {VARIABLE: keys},
+        )
+
+    assert buys("default").returncode == 0
+    nobody = buys("alice")
+    assert (nobody.returncode, nobody.stdout) == (2, "")
+
+    added = local.run("peers", "add", "alice")
+    assert added.returncode == 0, added.stderr
+    assert added.stdout.startswith("alice is let in, its key is ")
+    assert buys("alice").returncode == 0
+    assert rows(local.run("peers", "list").stdout, "PEER")[-1][0] == "alice"
+
+    old = (local.directory / "keys" / "peers" / "alice.nk").read_bytes()
+    assert local.run("peers", "rotate", "alice").returncode == 0
+    assert buys("alice").returncode == 0
+    (local.directory / "keys" / "peers" / "alice.nk").write_bytes(old)
+    refused = buys("alice")
+    assert refused.returncode == 2
+    assert "refused the key in " in refused.stderr
+
+    assert local.run("peers", "remove", "alice").returncode == 0
+    assert "alice" not in local.run("peers", "list").stdout
+    assert buys("default").returncode == 0
 
 
 async def test_cluster_of_a_program_can_be_hurt_and_mended_and_leaves_nothing() -> None:

@@ -92,8 +92,11 @@ async def test_log_that_loses_its_end_is_noticed_by_leader_follower_and_newcomer
     payloads = await place.log(market)
     end = len(payloads)
     kept = payloads[: end // 2]
-    async with connected(place.nodes) as client:
-        alarms = await listening(client, market)
+    async with (
+        connected(place.nodes, role="operator") as operator,
+        connected(place.nodes) as client,
+    ):
+        alarms = await listening(operator, market)
         for name in (leader, follower):
             servers[name].send(signal.SIGSTOP)
         await shortened(client, market, kept)
@@ -122,8 +125,11 @@ async def test_forged_commit_stops_its_market_on_every_server_and_no_other(
         await place.open(name)
         await servers.agree(name)
     await place.load(market, *LOAD, report=f"{market}.json").verified()
-    async with connected(place.nodes) as client:
-        alarms = await listening(client, market)
+    async with (
+        connected(place.nodes, role="operator") as operator,
+        connected(place.nodes) as client,
+    ):
+        alarms = await listening(operator, market)
 
         async def forge() -> dict[str, Any] | None:
             payloads = await place.log(market)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from deploy import nats_cli, state
+from dex_runtime.keys import role_file
 from tests.integration.programs import Exchange, Program, asked, eventually
-from tests.nats_nodes import connected
+from tests.nats_nodes import calling, connected, doors
 
 TOOL = nats_cli.find(Path(state.DIRECTORY)) or shutil.which("nats")
 
@@ -28,10 +29,10 @@ async def test_tool_and_tail_see_the_commits_of_the_log_in_its_order(
     )
     tail: Program | None = None
     try:
-        async with connected(venue.nodes) as client:
+        async with connected(venue.nodes) as server, calling(venue.nodes) as callers:
 
             async def is_subscribed() -> bool | None:
-                await client.publish("dex.events.nothing", b"are you there")
+                await server.publish("dex.events.nothing", b"are you there")
                 return True if "are you there" in tool.printed else None
 
             await eventually(is_subscribed, what="the tool to subscribe")
@@ -43,7 +44,7 @@ async def test_tool_and_tail_see_the_commits_of_the_log_in_its_order(
             )
             for number in (1, 2, 3):
                 order = {"op": "submit", "side": "buy", "quantity": "1", "price": str(number)}
-                receipt = await asked(client, f"dex.orders.{market}.alice", order)
+                receipt = await asked(callers, f"dex.orders.{market}.alice", order)
         last = f'"market":"{market}","sequence":{receipt["sequence"]}'
         await tool.prints(last)
         await tail.prints(last)
@@ -63,9 +64,12 @@ async def test_tool_finds_the_servers_and_how_they_stand_in_their_markets(
 ) -> None:
     await venue.open(market)
 
+    key = role_file(doors().keyring.directory, "operator")
+
     async def tool(*words: str) -> str:
         log = tmp_path / f"{words[0]}.log"
-        command = Program(str(TOOL), "service", *words, "--server", venue.urls, log=log)
+        where = ("--server", venue.urls, "--nkey", str(key))
+        command = Program(str(TOOL), "service", *words, *where, log=log)
         try:
             assert await command.ended() == 0, command.printed
         finally:
