@@ -82,6 +82,11 @@ bench-memory *arguments:
 failover *arguments:
     @uv run python -m bench.failover "$@"
 
+# Attack an exchange as one peer may, and measure what others notice (--only, --seconds, --json).
+[no-exit-message]
+attack *arguments:
+    @uv run python -m bench.attack "$@"
+
 # Fuzz a million requests, then raw bytes on all that reads them (--requests, --seconds, --seed).
 [no-exit-message]
 fuzz *arguments:

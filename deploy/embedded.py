@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from deploy import markets, nodes, servers
+from deploy import guards, markets, nodes, processes, servers
 from deploy.access import Doors
+from deploy.guards import GuardProcess
 from deploy.nodes import Access, NodeProcess, NodeSettings
 from deploy.servers import ServerProcess
 
@@ -31,6 +32,8 @@ class Embedded:
         """nats-1, nats-2, …; some may have ended."""
         self.servers: list[ServerProcess] = []
         """In the order they joined, server-1 first; some may have ended."""
+        self.guard: GuardProcess | None = None
+        """None before `start_guard`; it may have ended."""
 
     @property
     def url(self) -> str:
@@ -46,6 +49,11 @@ class Embedded:
     def server(self) -> ServerProcess:
         """The first server."""
         return self.servers[0]
+
+    @property
+    def guard_log(self) -> Path:
+        """What the guard prints."""
+        return self._directory / "guard.log"
 
     async def start_nodes(self) -> None:
         """Start the nodes that do not run, and wait until all are ready.
@@ -79,6 +87,24 @@ class Embedded:
         )
         self.servers[index : index + 1] = [server]
         return server
+
+    def start_guard(self) -> GuardProcess:
+        """Start the guard, or again when it has ended; it watches as soon as it can.
+
+        Raises:
+            ProgramMissing: the project is not installed.
+        """
+        is_running = self.guard is not None and processes.is_running(self.guard.process)
+        assert not is_running, "expected no guard, found one running"
+        self.guard = guards.start(
+            urls=self.urls, credentials=self.doors.role("guard"), log=self.guard_log
+        )
+        return self.guard
+
+    async def stop_guard(self) -> None:
+        """End the guard, if there is one."""
+        if self.guard is not None:
+            await processes.stop(self.guard.process, grace_s=servers.STOP_GRACE_S)
 
     async def stop_servers(self) -> None:
         """End all servers, paused or not."""
@@ -124,6 +150,7 @@ async def cluster(
         exchange = Embedded(directory, _node_settings(directory, node_count, doors.access), doors)
         undo.push_async_callback(exchange.stop_nodes)
         undo.push_async_callback(exchange.stop_servers)
+        undo.push_async_callback(exchange.stop_guard)
         ports = ", ".join(url.rpartition(":")[2] for url in exchange.urls)
         if node_count == 1:
             say(f"starting a NATS node on port {ports}, with a store that is removed afterwards")

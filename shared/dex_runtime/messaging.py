@@ -36,6 +36,10 @@ class NoResponder(Exception):
     """The request was delivered to nobody: nothing happened, and it may be sent again freely."""
 
 
+class Closed(NoResponder):
+    """Nor will any other request be: the connection is closed for good."""
+
+
 class NoReply(Exception):
     """No reply came: the request may or may not have been carried out, or may yet be."""
 
@@ -268,17 +272,15 @@ class Requester:
             # would keep the event loop from reconnecting, for ever.
             await asyncio.sleep(0)
         if self._subscription is None:
-            raise NoResponder("the requester was closed")
+            raise Closed("the requester was closed")
         try:
             await self._client.publish(subject, payload, reply=reply_subject, headers=headers)
-        except (
-            # Each of these three is raised before a byte is queued: while reconnecting with
-            # pending_size=0, once closed, and while closing.
-            nats.errors.OutboundBufferLimitError,
-            nats.errors.ConnectionClosedError,
-            nats.errors.ConnectionDrainingError,
-        ) as error:
+        except nats.errors.OutboundBufferLimitError as error:
+            # While reconnecting, with pending_size=0. Like the next two it is raised before a byte
+            # is queued.
             raise NoResponder(f"the connection is down: {error}") from error
+        except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError) as error:
+            raise Closed(f"the connection is closed: {error}") from error
         except nats.errors.MaxPayloadError as error:
             limit = self._client.max_payload
             raise ValueError(f"expected at most {limit} bytes, found {len(payload)}") from error

@@ -131,9 +131,15 @@ def judge(payload: bytes, peer: str) -> Answer:
 
 def read(payload: bytes) -> Any:
     """Read JSON as RFC 8259 has it; bytes in texts that are no UTF-8 become lone surrogates."""
-    text = payload.decode("utf-8", "surrogateescape")
+    if any(_surrogates(_loaded(payload.decode("utf-8", "replace")))):
+        # Half a pair of escapes: it stands for no text, and nothing around it can be trusted.
+        raise Unreadable
+    return _loaded(payload.decode("utf-8", "surrogateescape"))
+
+
+def _loaded(text: str) -> Any:
     try:
-        value = json.loads(
+        return json.loads(
             # A byte order mark is no white space.
             text,
             object_pairs_hook=_members,
@@ -143,12 +149,6 @@ def read(payload: bytes) -> Any:
         )
     except (ValueError, RecursionError) as error:
         raise Unreadable from error
-    if any(not "\udc80" <= each <= "\udcff" for each in _surrogates(value)):
-        # Half a pair of escapes: it stands for no text, and nothing around it can be trusted.
-        raise Unreadable
-    if _is_ascii_surrogate(payload, value):
-        raise Unreadable
-    return value
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Twice:
@@ -162,17 +162,6 @@ def _integer(text: str) -> int | NoInteger:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
-
-
-def _is_ascii_surrogate(payload: bytes, value: Any) -> bool:
-    # Where all bytes are UTF-8, a lone surrogate of any kind was written as an escape.
-    if not any(_surrogates(value)):
-        return False
-    try:
-        payload.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _surrogates(value: Any) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from dex_client.errors import NotConfirmed, ProtocolMismatch, Unavailable
+from dex_client.errors import NotConfirmed, ProtocolMismatch, Unavailable, no_more
 from dex_client.queries import Channel
 from dex_client.retry import Answer, Policy, Sending
 from dex_protocol import subjects
@@ -21,7 +21,7 @@ from dex_protocol.receipts import Receipt
 from dex_protocol.specification import AskedSpecification, SpecificationChange
 from dex_runtime import buckets
 from dex_runtime.buckets import BucketUnavailable
-from dex_runtime.messaging import NoReply, NoResponder
+from dex_runtime.messaging import Closed, NoReply, NoResponder
 
 ATTEMPT_S: Final = 1.0
 """How long the first copy waits: opening makes a stream and is answered once somebody leads."""
@@ -99,8 +99,10 @@ class Administration:
                 reply = await self._channel.request(
                     subject, payload, timeout_s=sending.attempt(time.monotonic())
                 )
+            except Closed:
+                answer: Answer = "closed"
             except NoResponder:
-                answer: Answer = "no_responder"
+                answer = "no_responder"
             except NoReply:
                 answer = "silence"
             else:
@@ -113,6 +115,8 @@ class Administration:
                 break
             await asyncio.sleep(pause)
         deadline_s = self._policy.deadline_s
+        if answer == "closed" and sending.state == "unavailable":
+            raise no_more(deadline_s)
         if sending.state == "unavailable":
             raise Unavailable(f"a server that can {what} {market}", deadline_s=deadline_s)
         raise NotConfirmed(f"{what} of {market}", deadline_s=deadline_s)

@@ -46,6 +46,11 @@ class Unreachable(Unavailable):
         self.deadline_s = deadline_s
 
 
+def no_more(deadline_s: float = 0) -> Unreachable:
+    """Say that the connection was closed for good, as when a key is taken back."""
+    return Unreachable("no NATS node will have us any more", deadline_s=deadline_s, is_refusal=True)
+
+
 class NotPermitted(ExchangeError):
     """NATS let us in, and did not pass on what we asked: our key does not allow it.
 

@@ -12,7 +12,7 @@ from typing import Final, Self
 from weakref import ref
 
 from dex_client.chain import Chain, StoredCommit
-from dex_client.errors import LogTrimmed, ProtocolMismatch, Unavailable, Unreachable
+from dex_client.errors import LogTrimmed, ProtocolMismatch, Unavailable, no_more
 from dex_client.link import Link
 from dex_client.queries import Queries, unexpected
 from dex_protocol import limits, subjects
@@ -110,7 +110,7 @@ class Events:
         chain = await self._begun()
         while True:
             if self._link.is_lost:
-                raise Unreachable("no NATS node will have us any more", deadline_s=0)
+                raise no_more()
             if self._is_closed or self._link.is_closed:
                 raise StopAsyncIteration
             commit = None if self._must_read else self._take(chain)

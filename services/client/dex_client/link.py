@@ -19,7 +19,7 @@ from dex_client.errors import NotPermitted, Unreachable
 from dex_runtime import connection
 from dex_runtime.connection import CannotConnect, Connection, ConnectionOptions
 from dex_runtime.listening import Listener
-from dex_runtime.messaging import NoReply, NoResponder, Requester
+from dex_runtime.messaging import Closed, NoReply, NoResponder, Requester
 
 SILENCE_S: Final = 2.0
 """How long nothing is answered before another node is tried: a leader's replacement is over by
@@ -84,7 +84,7 @@ class Link:
             NotPermitted: NATS does not pass it on.
         """
         if self._requester is None:
-            raise NoResponder("the connection is closed")
+            raise Closed("the connection is closed")
         loop = asyncio.get_running_loop()
         now = loop.time()
         if self._silent_since is None or (not self._under_way and now - self._ended > IDLE_S):

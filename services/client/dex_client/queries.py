@@ -10,7 +10,13 @@ from collections.abc import AsyncIterator
 from random import Random
 from typing import Final, Protocol, TypeVar
 
-from dex_client.errors import ExchangeError, ProtocolMismatch, Unavailable, UnknownMarket
+from dex_client.errors import (
+    ExchangeError,
+    ProtocolMismatch,
+    Unavailable,
+    UnknownMarket,
+    no_more,
+)
 from dex_client.retry import Answer, Policy, Sending
 from dex_protocol import limits, subjects
 from dex_protocol.codec import UNREADABLE, NotPacked, decode_reply, encode, hash_of, unpacked
@@ -27,7 +33,7 @@ from dex_protocol.queries import (
 )
 from dex_protocol.reasons import Reason, RetryReason
 from dex_protocol.receipts import Receipt
-from dex_runtime.messaging import NoReply, NoResponder
+from dex_runtime.messaging import Closed, NoReply, NoResponder
 
 WHAT: Final = {query: what for what, query in QUERIES.items()}
 """The last but one token of each query's subject."""
@@ -82,6 +88,7 @@ class Queries:
 
         Raises:
             Unavailable: nobody answered within the policy's deadline.
+            Unreachable: the connection is closed for good.
             ProtocolMismatch: what came back is neither.
         """
         what = WHAT[type(query)]
@@ -93,8 +100,10 @@ class Queries:
                 answer = await self._requester.request(
                     subject, payload, timeout_s=sending.attempt(time.monotonic())
                 )
+            except Closed:
+                outcome: Answer = "closed"
             except NoResponder:
-                outcome: Answer = "no_responder"
+                outcome = "no_responder"
             except NoReply:
                 outcome = "silence"
             else:
@@ -106,6 +115,8 @@ class Queries:
                     return answered
                 outcome = "retry"
             pause = sending.answered(outcome, now=time.monotonic())
+            if outcome == "closed":
+                raise no_more(self._policy.deadline_s)
             if pause is None:
                 raise Unavailable(
                     f"an answer to {what} of {market}", deadline_s=self._policy.deadline_s

@@ -18,10 +18,10 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-Answer = Literal["receipt", "retry", "no_responder", "silence"]
+Answer = Literal["receipt", "retry", "no_responder", "silence", "closed"]
 """What came back for one copy: an outcome for good, a refusal too; that this copy was not and will
 not be executed; that it reached nobody; nothing in time, so that it may have been executed, or may
-be later."""
+be later; that neither it nor any other can be sent."""
 
 State = Literal["untouched", "doubtful", "settled", "unavailable", "unknown"]
 """What is known of a request: no copy was, or will be, executed; a copy may have been; it has an
@@ -32,10 +32,12 @@ TRANSITIONS: Final[dict[tuple[State, Answer], State]] = {
     ("untouched", "retry"): "untouched",
     ("untouched", "no_responder"): "untouched",
     ("untouched", "silence"): "doubtful",
+    ("untouched", "closed"): "unavailable",
     ("doubtful", "receipt"): "settled",
     ("doubtful", "retry"): "doubtful",
     ("doubtful", "no_responder"): "doubtful",
     ("doubtful", "silence"): "doubtful",
+    ("doubtful", "closed"): "unknown",
 }
 """What an answer to a copy makes of a request; the other states are ends."""
 
@@ -116,7 +118,7 @@ class Sending:
             How long to pause before the next copy, in seconds; None when `state` is an end.
         """
         self.state = TRANSITIONS[self.state, answer]
-        if self.state == "settled":
+        if self.state not in GIVEN_UP:
             return None
         policy = self._policy
         pause = self._pause_s * (1 + self._random.random()) / 2

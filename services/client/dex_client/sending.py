@@ -28,7 +28,7 @@ from dex_protocol.ids import Pair, make_pair, parse_id
 from dex_protocol.limits import BATCH_COUNT_MAX
 from dex_protocol.reasons import Reason, RetryReason
 from dex_protocol.receipts import Receipt, retry
-from dex_runtime.messaging import NoReply, NoResponder
+from dex_runtime.messaging import Closed, NoReply, NoResponder
 
 _NO_PAIR: Final = Pair(0)
 
@@ -212,8 +212,10 @@ class Sender:
                 reply = await self._channel.request(
                     subject, encode(some if as_batch else some[0]), timeout_s=patience
                 )
+            except Closed:
+                answer: Answer = "closed"
             except NoResponder:
-                answer: Answer = "no_responder"
+                answer = "no_responder"
             except NoReply:
                 answer = "silence"
             else:

@@ -62,6 +62,23 @@ def test_a_receipt_settles_at_once() -> None:
     assert peer.sending.copies_count == 1
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((), "unavailable"), (("silence",), "unknown"), (("retry",), "unavailable")],
+)
+def test_closed_connection_ends_it_at_once_with_what_is_known(
+    before: tuple[Answer, ...], after: State
+) -> None:
+    peer = Peer(Policy())
+    for answer in before:
+        peer.is_answered(answer)
+
+    peer.is_answered("closed", after_s=0)
+
+    assert peer.sending.state == after
+    assert peer.pauses[-1] is None
+
+
 def test_waiting_doubles_from_200_ms_to_1_s() -> None:
     peer = Peer(Policy(deadline_s=1000))
 
