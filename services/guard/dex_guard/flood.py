@@ -23,6 +23,10 @@ done (64 KiB, 2,300 tiny messages), and what that is in a short interval looks l
 INTERVALS_COUNT: Final = 2
 """Consecutive intervals above a limit that make a flood."""
 
+GROSS: Final = 4
+"""How many times the limit makes one of a single interval: a leader needs seconds for what arrives
+in another, and nobody has a burst like that by chance."""
+
 _US: Final = 1_000_000
 
 _ConnectionKey: TypeAlias = tuple[int, int]
@@ -138,7 +142,7 @@ class Floods:
             count = before.exceeded_counts.get(user, 0)
             total = _total(of_user)
             if of_user:
-                count = count + 1 if self._exceeds(total) else 0
+                count = count + self._weight(total) if self._exceeds(total) else 0
             if count:
                 after.exceeded_counts[user] = count
             if count >= INTERVALS_COUNT:
@@ -158,6 +162,10 @@ class Floods:
             rate.messages_per_second > self._limits.messages_per_second
             or rate.bytes_per_second > self._limits.bytes_per_second
         )
+
+    def _weight(self, rate: Rate) -> int:
+        # An interval far above the limit is no burst.
+        return INTERVALS_COUNT if self._share(rate) >= GROSS else 1
 
     def _too_many(self, rates: list[tuple[Connection, Rate]]) -> list[tuple[Connection, Rate]]:
         fastest_first = sorted(rates, key=lambda each: self._share(each[1]), reverse=True)

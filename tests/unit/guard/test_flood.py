@@ -85,10 +85,16 @@ PICTURES = {
         s     bob:1        |
         since 0            |
         1.00  0            |
-        1.25  9000         |
-        1.50  9000         |
-        1.75  18000        |
-        2.00  18000        |
+        1.25  900          |
+        1.50  900          |
+        1.75  1800         |
+        2.00  1800         |
+        """,
+    "far_above_the_limit_in_one_interval": """
+        s     bob:1  eve:2 |
+        since 0      0     |
+        1.00  0      0     |
+        1.25  999    1000  | eve:2
         """,
     "still_there_after_the_verdict": """
         s     eve:2        |
@@ -182,8 +188,8 @@ PICTURES = {
         s     eve:1  eve:2  eve:3  |
         since 0      0      0      |
         1.00  0      0      0      |
-        1.25  300    900    10     |
-        1.50  600    1800   20     | eve:2 eve:1
+        1.25  300    600    10     |
+        1.50  600    1200   20     | eve:2 eve:1
         """,
     "one_connection_after_another_of_one_user": """
         s     eve:1  eve:2  eve:3  |
@@ -209,7 +215,7 @@ PICTURES = {
     "the_number_is_used_again": """
         s     bob:1  bob:1  |
         since 0      1.20   |
-        1.00  9000   .      |
+        1.00  3000   .      |
         1.25  .      0      |
         1.50  .      10     |
         """,

@@ -99,8 +99,8 @@ def test_peer_holds_as_many_places_as_it_leaves_free() -> None:
 
     assert holds(places, "alice") == PLACES // 2
     assert holds(places, "bob") == PLACES // 4
-    assert not places.has_room("alice")
-    assert places.has_room("carol")
+    assert not places.take("alice", 1, 1)
+    assert places.take("carol", 1, 1)
 
 
 def test_peers_that_flood_together_leave_as_much_as_each_has() -> None:

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from dex_protocol import limits
 from dex_protocol.codec import encode
-from dex_protocol.specification import PeerFields, SpecificationChange
+from dex_protocol.specification import PeerFields, PeerLimits, SpecificationChange
 from dex_server.replication.allowances import Allowances
 from dex_server.replication.commits import Waiting
 from dex_server.replication.effects import Append, Instant, Request
@@ -179,26 +179,38 @@ def test_order_that_found_no_place_is_not_counted() -> None:
     assert set(reasons(leader, again)) == {"new"}
 
 
-def test_flood_of_a_peer_that_has_its_places_and_nothing_left_is_not_read() -> None:
-    """Its receipt names no id: whoever floods far beyond its limit costs next to nothing."""
-    half, group = limits.WAITING_COMMANDS_COUNT_MAX // 2, limits.GROUP_COMMANDS_COUNT_MAX
-    leader = limited(orders_per_second=1, orders_burst=half + group)
-    payload = encode(buy("1 @ 1"))
-    leader.send_together(*[payload] * half)
-    leader.send_together(*[payload] * group)
-    assert leader.receipt(leader.send(buy("1 @ 1", 1))).order_id == order(1)
+def test_flood_of_requests_is_read_then_answered_unread_then_dropped() -> None:
+    """Whatever they say: nonsense is refused for nothing, so it is counted before it is read."""
+    leader = limited(orders_per_second=1, orders_burst=1)
+    read, unread = 2 + limits.READ_REQUESTS_PER_SECOND, limits.UNREAD_REQUESTS_PER_SECOND
 
-    unread = leader.send_raw(b"{")
+    numbers = leader.send_together(*[b"{"] * (read + unread + 10))
+    leader.run()
 
-    assert leader.retries(unread) == ["rate_limited"]
+    answers = [leader.answer(number) for number in numbers]
+    assert [answer["reason"] for answer in answers[:read]] == ["malformed"] * read
+    assert [answer["reason"] for answer in answers[read:-10]] == ["rate_limited"] * unread
+    assert answers[-10:] == [None] * 10
     assert leader.receipt(leader.send_raw(b"{", peer="bob")).reason == "malformed"
+
+
+def test_peer_within_its_limit_is_read_whatever_it_sends_in_requests_of_one() -> None:
+    leader = limited(orders_per_second=5_000, orders_burst=5_000)
+
+    numbers = leader.send_together(*[encode(buy("1 @ 1"))] * 5_000)
+    numbers += leader.send_together(*[encode(cancel_all(n)) for n in range(1, 5_001)])
+
+    leader.run()
+    answers = [leader.answer(number) for number in numbers]
+    assert {answer["status"] for answer in answers} == {"new", "canceled"}
 
 
 # --- What is remembered of peers ----------------------------------------------------------------
 
 
-def a_request(peer: str) -> Waiting:
-    return Waiting(Request(peer, encode(buy("1 @ 1")), 1, 0))
+def ask(allowances: Allowances, peer: str, own: PeerLimits, now: Instant) -> None:
+    assert allowances.admit(peer, own, now) == "read"
+    allowances.take(Waiting(Request(peer, encode(buy("1 @ 1")), 1, 0)), own, now)
 
 
 def test_peer_that_sends_nothing_for_a_while_is_forgotten() -> None:
@@ -206,10 +218,10 @@ def test_peer_that_sends_nothing_for_a_while_is_forgotten() -> None:
     own = market.rules.limits_of("alice")
     allowances = Allowances(market, now=Instant(0, 0))
     for number in range(1_000):
-        allowances.take(a_request(f"peer-{number}"), own, Instant(0, 0))
+        ask(allowances, f"peer-{number}", own, Instant(0, 0))
     assert len(allowances) == 1_000
     for _ in range(10):
-        allowances.take(a_request("alice"), own, Instant(0, 500_000))
+        ask(allowances, "alice", own, Instant(0, 500_000))
 
     allowances.forget(Instant(0, 999_999))
     assert len(allowances) == 1_001

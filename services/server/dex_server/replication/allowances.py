@@ -4,17 +4,20 @@ Theory of operation. Each peer has two buckets, which fill at the rate that the 
 it: one for submits and amends, one for `cancel` and `cancel_all`, so that whatever a peer sends, it
 can always cancel as fast as it can order. Each command takes one out, a resent one too; but what is
 remembered already is let through when nothing is left, since only its answer settles what became of
-it. A full bucket is as good as none, and is forgotten.
+it. A third bucket counts requests, whatever is in them, and a fourth those that are not read any
+more: who goes on beyond that is not even answered, so that nonsense costs nobody much. A full bucket
+is as good as none, and is forgotten.
 
 The leader's own business: nothing of it is in the log, and each term begins with full buckets.
 Knows nothing of queues.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import UNSET
 
 from dex_engine import Market
+from dex_protocol import limits
 from dex_protocol.codec import Element
 from dex_protocol.commands import Amend, Submit, own_id
 from dex_protocol.ids import pair_of
@@ -29,53 +32,70 @@ FORGET_US: Final = SECOND_US
 something since the last."""
 
 
+Admission = Literal["read", "unread", "ignored"]
+"""What becomes of a request: it is looked at; it is answered `rate_limited` unread; nothing."""
+
+
 class _Allowance:
     # What a peer has left.
-    __slots__ = ("cancels", "orders")
+    __slots__ = ("cancels", "orders", "read", "unread")
 
     def __init__(self, burst: int, *, now: int) -> None:
         self.orders = TokenBucket(burst, now=now)
         self.cancels = TokenBucket(burst, now=now)
+        self.read = TokenBucket(_read_burst(burst), now=now)
+        self.unread = TokenBucket(limits.UNREAD_REQUESTS_PER_SECOND, now=now)
 
 
 class Allowances:
     """What the peers of a market have left."""
 
-    __slots__ = ("_by_peer", "_looked_at", "_market", "_spent")
+    __slots__ = ("_by_peer", "_looked_at", "_market")
 
     def __init__(self, market: Market, *, now: Instant) -> None:
         """Begin with nobody having sent anything."""
         self._market = market
         self._by_peer: dict[str, _Allowance] = {}
-        # Whose last request was limited.
-        self._spent: set[str] = set()
         self._looked_at = now.monotonic
 
     def __len__(self) -> int:
         """Tell of how many peers something is remembered."""
         return len(self._by_peer)
 
-    def has_none_left(self, peer: str, own: PeerLimits, now: Instant) -> bool:
-        """Tell whether a peer's last request was limited, and not even one order is left since."""
-        return peer in self._spent and _left(self._by_peer[peer].orders, own, now) < 1
+    def admit(self, peer: str, own: PeerLimits, now: Instant) -> Admission:
+        """Count a request that arrived, and tell what is to be done with it."""
+        allowance = self._by_peer.get(peer)
+        if allowance is None:
+            allowance = _Allowance(own.orders_burst, now=now.monotonic)
+            self._by_peer[peer] = allowance
+        if allowance.read.take_all(
+            1,
+            per_second=2 * own.orders_per_second + limits.READ_REQUESTS_PER_SECOND,
+            burst=_read_burst(own.orders_burst),
+            now=now.monotonic,
+        ):
+            return "read"
+        is_answered = allowance.unread.take_all(
+            1,
+            per_second=limits.UNREAD_REQUESTS_PER_SECOND,
+            burst=limits.UNREAD_REQUESTS_PER_SECOND,
+            now=now.monotonic,
+        )
+        return "unread" if is_answered else "ignored"
 
     def take(self, waiting: Waiting, own: PeerLimits, now: Instant) -> None:
-        """Count a request, and have it carry no more than its peer may send now.
+        """Count the commands of a request that was admitted, and have it carry no more of them than
+        its peer may send now.
 
         What is too much is answered `rate_limited`: the first such command, and all after it.
         """
-        allowance = self._by_peer.get(waiting.peer)
-        if allowance is None:
-            allowance = _Allowance(own.orders_burst, now=now.monotonic)
-            self._by_peer[waiting.peer] = allowance
+        allowance = self._by_peer[waiting.peer]
         if not waiting.cancels and allowance.orders.take_all(
             waiting.orders,
             per_second=own.orders_per_second,
             burst=own.orders_burst,
             now=now.monotonic,
         ):
-            if self._spent:
-                self._spent.discard(waiting.peer)
             return
         self._take_each(waiting, allowance, own, now)
 
@@ -96,14 +116,12 @@ class Allowances:
             for peer, allowance in self._by_peer.items()
             if not _is_full(allowance, limits_of(peer), now)
         }
-        self._spent.intersection_update(self._by_peer)
 
     def _take_each(
         self, waiting: Waiting, allowance: _Allowance, own: PeerLimits, now: Instant
     ) -> None:
         orders_left = orders = _left(allowance.orders, own, now)
         cancels_left = cancels = _left(allowance.cancels, own, now)
-        self._spent.discard(waiting.peer)
         if waiting.orders > orders or waiting.cancels > cancels:
             for place, element in enumerate(waiting.elements):
                 if type(element) is Receipt:
@@ -115,7 +133,6 @@ class Allowances:
                     cancels_left -= 1
                 elif not self._is_remembered(waiting.peer, element):
                     waiting.limit(place, too_fast(waiting.peer, own, is_order=is_order))
-                    self._spent.add(waiting.peer)
                     break
             waiting.orders = orders - orders_left
             waiting.cancels = cancels - cancels_left
@@ -142,8 +159,22 @@ def _left(bucket: TokenBucket, own: PeerLimits, now: Instant) -> int:
     return bucket.left(per_second=own.orders_per_second, burst=own.orders_burst, now=now.monotonic)
 
 
+def _read_burst(orders_burst: int) -> int:
+    # An order and a cancel in each request, or anything else.
+    return 2 * orders_burst + limits.READ_REQUESTS_PER_SECOND
+
+
 def _is_full(allowance: _Allowance, own: PeerLimits, now: Instant) -> bool:
+    # Of requests that were read nothing is left to remember a moment later, and of the unread none
+    # was counted before the others were used up.
     burst = own.orders_burst
+    reads_left = allowance.read.left(
+        per_second=2 * own.orders_per_second + limits.READ_REQUESTS_PER_SECOND,
+        burst=_read_burst(burst),
+        now=now.monotonic,
+    )
     return (
-        _left(allowance.orders, own, now) >= burst and _left(allowance.cancels, own, now) >= burst
+        _left(allowance.orders, own, now) >= burst
+        and _left(allowance.cancels, own, now) >= burst
+        and reads_left >= _read_burst(burst)
     )

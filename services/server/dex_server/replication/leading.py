@@ -21,7 +21,6 @@ from dex_protocol.administration import AdminReply
 from dex_protocol.codec import encode
 from dex_protocol.reasons import Reason, RetryReason
 from dex_protocol.receipts import Receipt, refused, retry
-from dex_protocol.specification import PeerLimits
 from dex_server.replication.allowances import Allowances, too_fast
 from dex_server.replication.appends import Appends, Deposed
 from dex_server.replication.commits import Draft, Waiting, encoded_events
@@ -113,12 +112,15 @@ class Leadership:
         own = self.market.rules.limits_of(request.peer)
         size = len(request.payload)
         # What can be turned away unread comes first.
+        admission = self._allowances.admit(request.peer, own, now)
+        if admission == "ignored":
+            return None
+        if admission == "unread":
+            again = retry(RetryReason.rate_limited, too_fast(request.peer, own))
+            return Send(request.reply_to, encode(again))
         if size > own.request_bytes_max:
             message = f"expected at most {own.request_bytes_max} bytes in a request, found {size}"
             return Send(request.reply_to, encode(refused(Reason.batch_too_large, message)))
-        if self._is_flooding(request.peer, own, now):
-            again = retry(RetryReason.rate_limited, too_fast(request.peer, own))
-            return Send(request.reply_to, encode(again))
         waiting = Waiting(request, batch_count_max=own.batch_count_max)
         # Refusals that need no state are answered at once.
         if not waiting.orders and not waiting.cancels:
@@ -132,10 +134,6 @@ class Leadership:
             self._allowances.give_back(waiting)
             return waiting.sent_back(RetryReason.busy)
         return None
-
-    def _is_flooding(self, peer: str, own: PeerLimits, now: Instant) -> bool:
-        # What it sends beyond its rate costs nobody more than this.
-        return self._allowances.has_none_left(peer, own, now) and not self._queue.has_room(peer)
 
     def administer(self, wish: Administered) -> list[Effect]:
         """Put an operator's wish into the queue, before all commands."""

@@ -28,10 +28,6 @@ class Places:
         # Commands and bytes, by peer; of those that hold any.
         self._held: dict[str, tuple[int, int]] = {}
 
-    def has_room(self, peer: str) -> bool:
-        """Tell whether a peer may hold one command more."""
-        return self._held.get(peer, (0, 0))[0] + 1 < self._commands_free
-
     def take(self, peer: str, commands: int, size: int) -> bool:
         """Take places for a request of so many commands and bytes, if there are as many.
 
@@ -85,10 +81,6 @@ class FairQueue:
         """Give all that wait: line by line, in order of turns, oldest first."""
         for peer in self._turns:
             yield from self._lines[peer]
-
-    def has_room(self, peer: str) -> bool:
-        """Tell whether a peer has a place left, for one command at least."""
-        return self._places.has_room(peer)
 
     def put(self, waiting: Waiting) -> bool:
         """Put a request at the end of its peer's line; tell whether there was room for it."""
