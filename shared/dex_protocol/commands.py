@@ -143,11 +143,11 @@ def _malformed_submit(command: Submit) -> str | None:
     elif command.price is not UNSET and units(command.price) is None:
         # A type outside its list is not yet what is wrong (1002): a decimal is read before.
         return _malformed_decimal("price", command.price)
+    if command.expires_at is not UNSET and abs(command.expires_at) > TIME_MAX:
+        return f"expected expires_at of at most {TIME_MAX}, found a greater one"
     if command.time_in_force == "gtd":
         if command.expires_at is UNSET:
             return "expected expires_at, for a gtd order, found none"
-        if abs(command.expires_at) > TIME_MAX:
-            return f"expected expires_at of at most {TIME_MAX}, found a greater one"
     elif command.expires_at is not UNSET and command.time_in_force in (UNSET, "gtc", "ioc", "fok"):
         return "expected expires_at with gtd only, found it with another time in force"
     if command.post_only and (command.type == "market" or command.time_in_force in ("ioc", "fok")):

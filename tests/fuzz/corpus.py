@@ -89,6 +89,11 @@ CORPUS: Final[list[tuple[str, bytes, Reasons]]] = [
      b'{"op":"submit","side":"buy","quantity":"1","type":"stop"}', "unknown_value"),
     ("an unknown type, gtd without a time", limit(b'"type":"stop","time_in_force":"gtd"'),
      "malformed"),
+    (
+        "an unknown time in force, with a time that is no 64-bit integer",
+        limit(b'"time_in_force":"gtt","expires_at":-9223372036854775808'),
+        "malformed",
+    ),
     ("an unknown time in force, with a time", limit(b'"time_in_force":"gtt","expires_at":1'),
      "unknown_value"),
     ("an unknown time in force, of a market order, post-only",

@@ -5,8 +5,8 @@ it: one for submits and amends, one for `cancel` and `cancel_all`, so that whate
 can always cancel as fast as it can order. Each command takes one out, a resent one too; but what is
 remembered already is let through when nothing is left, since only its answer settles what became of
 it. A third bucket counts requests, whatever is in them, and a fourth those that are not read any
-more: who goes on beyond that is not even answered, so that nonsense costs nobody much. A full bucket
-is as good as none, and is forgotten.
+more: who goes on beyond that is not even answered, so that nonsense costs nobody much. A full
+bucket is as good as none, and is forgotten.
 
 The leader's own business: nothing of it is in the log, and each term begins with full buckets.
 Knows nothing of queues.
