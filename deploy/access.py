@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from deploy import accounts, nodes
-from deploy.accounts import Holders
 from deploy.certificates import certificates
-from deploy.keys import Keyring, write_private
+from deploy.keys import PEERS, Keyring, write_private
 from deploy.nodes import Access, NodeProcess
 from dex_runtime.connection import Credentials
 from dex_runtime.keys import AUTHORITY, Role, peer_file, role_file
@@ -22,7 +21,7 @@ class Doors:
 
     def __init__(self, directory: Path, accounts_file: Path, *, has_observer: bool, has_tls: bool):
         """Make the keys that are missing; the file is written by `write`."""
-        self.keyring: Final = Keyring(directory)
+        self.keyring: Final = Keyring(directory, first_peers=PEERS)
         self._accounts_file = accounts_file
         self._has_observer = has_observer
         self._certificates = certificates(directory) if has_tls else None
@@ -51,13 +50,7 @@ class Doors:
         if self._certificates is None:
             # Clients would find it there, and trust nothing else.
             (keyring.directory / AUTHORITY).unlink(missing_ok=True)
-        holders = Holders(
-            server=keyring.role("server"),
-            operator=keyring.role("operator"),
-            guard=keyring.role("guard"),
-            observer=keyring.observer if self._has_observer else None,
-            peers=keyring.peers(),
-        )
+        holders = keyring.holders(has_observer=self._has_observer)
         self._accounts_file.parent.mkdir(parents=True, exist_ok=True)
         write_private(self._accounts_file, accounts.config_text(holders).encode())
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from deploy import accounts
-from deploy.accounts import Holders
 from deploy.keys import Keyring, write_private
 
 
@@ -17,12 +16,7 @@ class Doorkeeper:
 
     def __init__(self, directory: Path, accounts_file: Path) -> None:
         """Make the keys that are missing; of peers there are none at first."""
-        is_new = not directory.exists()
         self.keyring: Final = Keyring(directory)
-        if is_new:
-            # Those of an exchange on this machine, whom nobody asked for here.
-            for peer in self.keyring.peers():
-                self.keyring.remove(peer)
         self._file = accounts_file
 
     def write(self, *, has_observer: bool | None = None) -> None:
@@ -33,14 +27,7 @@ class Doorkeeper:
         """
         if has_observer is None:
             has_observer = self.has_observer
-        keyring = self.keyring
-        holders = Holders(
-            server=keyring.role("server"),
-            operator=keyring.role("operator"),
-            guard=keyring.role("guard"),
-            observer=keyring.observer if has_observer else None,
-            peers=keyring.peers(),
-        )
+        holders = self.keyring.holders(has_observer=has_observer)
         self._file.parent.mkdir(parents=True, exist_ok=True)
         write_private(self._file, accounts.config_text(holders).encode())
 

@@ -45,12 +45,12 @@ class ProcessView(Struct, frozen=True):
     pid: int | None
     """None when it does not run."""
     url: str
-    """Where clients connect; empty for a server."""
+    """Where clients connect; empty for what is no node."""
     log: Path
 
 
 class View(Struct, frozen=True):
-    """All that there is: nodes, then servers; markets in the order they were asked for."""
+    """All that there is: nodes, the guard, servers; markets in the order they were asked for."""
 
     settings: Settings
     processes: list[ProcessView]
@@ -89,8 +89,8 @@ class Installation:
             before = state.load(self.directory)
             running = {} if before is None else _running(before)
             settings = state.settle(wishes, before, is_running=bool(running))
-            if before is not None and not self._keys.exists():
-                raise Conflict("the data were made before there were keys: `just clean` first")
+            if before is not None:
+                self._refuse_without_keys()
             self._refuse_taken_ports(settings, running)
             for name in () if before is None else before.processes:
                 if name not in running:
@@ -180,6 +180,7 @@ class Installation:
             Conflict, Busy: nothing was started here, or it is being changed.
         """
         with self._changing() as memory:
+            self._refuse_without_keys()
             keyring = self.doors(memory.state.settings).keyring
             files = {name: peer_file(keyring.directory, name) for name in keyring.peers()}
             return {name: file if file.exists() else None for name, file in files.items()}
@@ -260,6 +261,7 @@ class Installation:
         found = state.load(self.directory)
         if found is None:
             return None
+        self._refuse_without_keys()
         settings = found.settings
         running = _running(found)
         node_views = [
@@ -288,9 +290,14 @@ class Installation:
                 raise nothing
             yield Memory(self.directory, found)
 
+    def _refuse_without_keys(self) -> None:
+        if not self._keys.exists():
+            raise Conflict("the data were made before there were keys: `just clean` first")
+
     @contextmanager
     def _changing_peers(self) -> Iterator[tuple[Doors, list[NodeProcess]]]:
         with self._changing() as memory:
+            self._refuse_without_keys()
             settings = memory.state.settings
             running = _running(memory.state)
             present = [
@@ -364,11 +371,14 @@ class _Starting:
 
     async def nodes(self) -> None:
         self._installation.doors(self._settings).write()
+        known = set(self._memory.state.processes)
         present = []
         for node in self._installation.node_settings(self._settings):
             process = self._ensure(node.name, partial(nodes.start, node))
             present.append(NodeProcess(node, process))
         await nodes.wait_until_ready(present)
+        # Who runs already may not have been told of the newest peers.
+        await nodes.reload([node for node in present if node.settings.name in known])
 
     def guard(self) -> None:
         log = self._installation.server_log(state.GUARD)

@@ -7,12 +7,14 @@ file, and the exchange itself needs public keys only. Knows nothing of what a ke
 import base64
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import nkeys
 
+from deploy.accounts import Holders
 from dex_protocol.ids import is_peer
 from dex_runtime.keys import Role, peer_file, role_file
 
@@ -22,7 +24,7 @@ LOAD_PEERS: Final = tuple(f"load-{number}" for number in range(1, 9))
 """The first peers of the load generator."""
 
 PEERS: Final = ("default", *LOAD_PEERS)
-"""Who is let in from the first start: the peer of the command line, and those."""
+"""Who is let in from the first start on this machine: the peer of the command line, and those."""
 
 _PEERS: Final = "peers.json"
 _ROUTES: Final = "routes.password"
@@ -34,12 +36,18 @@ class KeyConflict(Exception):
 
 
 class Keyring:
-    """The directory of keys; made, with those of all roles and of the first peers, when needed."""
+    """The directory of keys; made, with those of all roles, when it is first needed."""
 
-    def __init__(self, directory: Path) -> None:
-        """Make what is missing."""
+    def __init__(self, directory: Path, *, first_peers: Sequence[str] = ()) -> None:
+        """Make what is missing.
+
+        Args:
+            directory: Where keys are, for nobody else to read.
+            first_peers: Who is let in when nobody was ever added or removed.
+        """
         self.directory: Final = directory
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
         (directory / "peers").mkdir(exist_ok=True, mode=0o700)
         for role in ROLES:
             file = role_file(directory, role)
@@ -51,7 +59,9 @@ class Keyring:
             # Nobody has this key: whoever brings none is taken for its holder.
             write_private(self._observer_file, public_key(new_seed()).encode())
         if not self._peers_file.exists():
-            self._keep({peer: self._key_of(peer, None) for peer in PEERS})
+            self._keep({})
+            for peer in first_peers:
+                self.add(peer)
 
     def role(self, role: Role) -> str:
         """Give a role's public key."""
@@ -66,6 +76,16 @@ class Keyring:
     def routes_password(self) -> str:
         """What the nodes of a cluster know each other by."""
         return self._routes_file.read_text("ascii")
+
+    def holders(self, *, has_observer: bool) -> Holders:
+        """Give whose public keys open what."""
+        return Holders(
+            server=self.role("server"),
+            operator=self.role("operator"),
+            guard=self.role("guard"),
+            observer=self.observer if has_observer else None,
+            peers=self.peers(),
+        )
 
     def peers(self) -> dict[str, str]:
         """Give the public keys of all peers, by name, in the order they were added."""
@@ -85,7 +105,7 @@ class Keyring:
             raise KeyConflict(f"expected 1 to 32 letters, digits, - and _, found {peer!r}")
         peers = self.peers()
         if peer in peers:
-            raise KeyConflict(f"there is a peer {peer} already; `just peers rotate` renews its key")
+            raise KeyConflict(f"there is a peer {peer} already; `rotate` gives it another key")
         if peer in ROLES:
             raise KeyConflict(f"expected a peer's name, found that of a role: {peer}")
         self._keep(peers | {peer: self._key_of(peer, public)})
@@ -116,7 +136,10 @@ class Keyring:
         file = peer_file(self.directory, peer)
         if public is not None:
             if not is_public_key(public):
-                raise KeyConflict(f"expected a user's public nkey (U…), found {public!r}")
+                # NB: not in full, since it may be a private one.
+                raise KeyConflict(
+                    f"expected a user's public nkey, 56 characters from U on, found {public[:2]!r}…"
+                )
             if public in self._all_public():
                 # No node takes accounts in which one key opens two.
                 raise KeyConflict(f"expected a key of its own, found somebody's: {public}")

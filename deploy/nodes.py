@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from deploy import processes
 from deploy.conversation import Conversation, conversation
+from deploy.keys import write_private
 from deploy.processes import Process
 
 HOST: Final = "127.0.0.1"
@@ -319,8 +320,7 @@ def _routes_authorization(access: Access) -> list[str]:
 def write_config(settings: NodeSettings) -> Path:
     """Make the node's directory and write its configuration there, for nobody else to read."""
     settings.directory.mkdir(parents=True, exist_ok=True)
-    settings.config_file.touch(mode=0o600)
-    settings.config_file.write_text(config_text(settings), encoding="utf-8")
+    write_private(settings.config_file, config_text(settings).encode())
     return settings.config_file
 
 
@@ -368,19 +368,28 @@ async def reload(nodes: Sequence[NodeProcess], *, timeout_s: float = READY_TIMEO
     # NB: an account that a reload makes has no imports until the next one (nats-server 2.15.1):
     # its peer is let in, and nobody hears it.
     for _ in range(2):
-        told = {node.settings.name: _reloads(node) for node in nodes}
+        told = {node.settings.name: _log_size(node) for node in nodes}
         for node in nodes:
             node.reload()
 
         async def what_is_missing(node: NodeProcess, told: dict[str, int] = told) -> str | None:
-            is_done = _reloads(node) != told[node.settings.name]
-            return None if is_done else "it does not read its configuration again"
+            since = _log_since(node, told[node.settings.name])
+            if b"Reloaded server configuration" in since:
+                return None
+            return "it does not read its configuration again"
 
         await _wait_for_each(nodes, what_is_missing, timeout_s=timeout_s)
 
 
-def _reloads(node: NodeProcess) -> int:
-    return node.settings.log_file.read_bytes().count(b"Reloaded server configuration")
+def _log_size(node: NodeProcess) -> int:
+    return node.settings.log_file.stat().st_size
+
+
+def _log_since(node: NodeProcess, size: int) -> bytes:
+    with node.settings.log_file.open("rb") as log:
+        # A shorter one is another one, begun meanwhile.
+        log.seek(size if size <= _log_size(node) else 0)
+        return log.read()
 
 
 async def _wait_for_each(

@@ -55,6 +55,9 @@ REFUSED_S: Final = 3.0
 """For how long nothing but refusals end a connection for good: nodes that learn of a new key one
 after another take a fraction of that."""
 
+REFUSED_PAUSE_S: Final = 1.0
+"""What is longer between two refusals was something else: each node is tried every 0.1 s."""
+
 RECONNECT_WAIT_S: Final = 0.1
 """Pause before a node is tried again: long enough for a dead cluster not to be a busy loop."""
 
@@ -162,12 +165,16 @@ async def connect(
     library_options = _library_options(options)
     client = _TolerantClient()
     client.on_cluster_changed = on_cluster_changed
-    client.wants_tls = library_options["tls"] is not None
+    client.wants_tls = library_options["tls"] is not None or any(
+        url.startswith("tls://") for url in options.servers
+    )
     client._transport = _BoundedTransport()  # type: ignore[no-untyped-call]
     loop = asyncio.get_running_loop()
     is_made = is_refused = False
     cause = "no answer"
-    refused_since: float | None = None
+    # When a run of refusals began, and the newest one.
+    refused_since = 0.0
+    refused_at: float | None = None
     closing: asyncio.Task[None] | None = None
 
     async def disconnected() -> None:
@@ -179,8 +186,8 @@ async def connect(
             on_disconnected()
 
     async def reconnected() -> None:
-        nonlocal refused_since
-        refused_since = None
+        nonlocal refused_at
+        refused_at = None
         _transport_of(client).avoided = None
         if is_made and on_reconnected is not None:
             on_reconnected()
@@ -190,7 +197,7 @@ async def connect(
             on_closed()
 
     async def failed(error: Exception) -> None:
-        nonlocal cause, is_refused, refused_since, closing
+        nonlocal cause, is_refused, refused_since, refused_at, closing
         refusal = _refusal(error, known)
         text = refusal or str(error) or type(error).__name__
         if not is_made:
@@ -205,9 +212,12 @@ async def connect(
         if on_error is not None:
             on_error(text)
         if refusal is not None and not client.is_connected:
-            refused_since = refused_since or loop.time()
-            if loop.time() - refused_since >= REFUSED_S and closing is None:
-                closing = asyncio.create_task(client.close())
+            now = loop.time()
+            if refused_at is None or now - refused_at > REFUSED_PAUSE_S:
+                refused_since = now
+            refused_at = now
+            if now - refused_since >= REFUSED_S and closing is None:
+                closing = asyncio.create_task(close(client))
 
     try:
         async with asyncio.timeout(options.first_connection_timeout_s) as first_connection:

@@ -3,6 +3,7 @@
 The variables are those of the `nats` command line tool. Knows nothing of what a program does.
 """
 
+import os
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
@@ -50,7 +51,12 @@ def credentials(
         UsageError: two that exclude each other, or one that needs another.
     """
     beside = otherwise or {}
-    given = Credentials(**{name: values.pop(name) or beside.get(name) for name in _TEXTS})
+    named = {name: values.pop(name) or beside.get(name) for name in _TEXTS}
+    for one, other in (("nkey", "creds"), ("creds", "nkey")):
+        # A variable of the surroundings is for who names nothing.
+        if named[other] is not None and named[one] == os.environ.get(_TEXTS[one][0]):
+            named[one] = None
+    given = Credentials(**named)
     if given.nkey is not None and given.creds is not None:
         raise click.UsageError("expected --nkey or --creds, found both")
     if (given.tls_cert is None) != (given.tls_key is None):

@@ -43,6 +43,14 @@ async def test_first_connection_that_fails_says_so() -> None:
         await connection.connect(options)
 
 
+async def test_address_that_says_tls_means_it(node: Nodes) -> None:
+    url = node.urls[0].replace("nats://", "tls://")
+    options = ConnectionOptions(servers=(url,), name="test", credentials=doors().role("server"))
+
+    with pytest.raises(CannotConnect, match="expected a node that speaks TLS"):
+        await connection.connect(options)
+
+
 async def test_wrong_password_is_refused_at_once(tmp_path: Path) -> None:
     (port,) = nodes.free_ports(1)
     guarded = structs.replace(

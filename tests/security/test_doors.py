@@ -326,7 +326,7 @@ async def test_wrong_names_and_keys_get_a_sentence_and_change_nothing(tmp_path: 
 @pytest.mark.parametrize("whose", ["another peer's", "the operator's"])
 def test_key_that_is_somebodys_already_is_no_peers(whose: str, tmp_path: Path) -> None:
     """A public key is no secret: who asks to be let in with another's would lock out everybody."""
-    keyring = Keyring(tmp_path / "keys")
+    keyring = Keyring(tmp_path / "keys", first_peers=("default", "load-1"))
     taken = keyring.role("operator") if whose == "the operator's" else keyring.peers()["default"]
     before = keyring.peers()
 

@@ -14,6 +14,7 @@ Exception
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from dex_protocol.commands import Command, own_id
 from dex_protocol.receipts import Receipt
@@ -166,3 +167,15 @@ class ProtocolMismatch(ExchangeError):
         self.what = what
         self.expected = expected
         self.found = found
+
+
+WHERE_KEYS_ARE: Final = (
+    "; keys are in $DEX_KEYS, or else in .dex/keys, unless --nkey or --creds names one"
+)
+
+
+def unreachable_hint(*, is_refusal: bool) -> str:
+    """Say what to do when no NATS server lets us in."""
+    if is_refusal:
+        return WHERE_KEYS_ARE
+    return "; start an exchange with `just up`, or name its NATS servers with --nats"

@@ -78,6 +78,8 @@ class Standings:
             )
         except (NoResponder, NoReply) as error:
             if SUBJECT.lower() in self._forbidden:
+                # Perhaps not any more, the next time.
+                self._forbidden.clear()
                 raise NotPermitted(SUBJECT, who=self._who) from error
             if self._client.is_closed:
                 text = "the connection to NATS was closed for good"

@@ -56,8 +56,8 @@ def main(
     """Cut clients' connections that flood NATS, until told to stop.
 
     Every node of the cluster is watched, whichever is connected to. Any number of guards may run,
-    on any machines. A user above a limit in two intervals of 0.25 s running loses the connections
-    that send most. Needs a user of NATS' system account.
+    on any machines. A user above a limit in two intervals of 0.25 s running, or far above it in
+    one, loses the connections that send most. Needs a user of NATS' system account.
 
     Example: dex-guard --nats nats://127.0.0.1:4222 --nkey guard.nk
     """

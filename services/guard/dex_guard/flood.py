@@ -2,8 +2,9 @@
 
 A user floods a node when its connections to it together sent more than a limit in two consecutive
 intervals, each between two samples of that node. Together, since who may connect may do so a
-hundred times; whoever is let in without a name is a user for each connection. One interval is not
-enough: who was held up by the network, or by a busy node, sends in one what was due in two. The
+hundred times; whoever is let in without a name is a user for each connection. One interval is
+not enough, unless it is far above: who was held up by the network, or by a busy node, sends in one
+what was due in two. The
 first interval of a connection begins with the connection, so that nobody is free of the limits by
 being new. Those connections are cut that sent most, and no more of them than it takes: others of
 the same user, such as readers who share one, stay.

@@ -20,7 +20,7 @@ from dex_runtime.messaging import Requester
 
 LOOK_INTERVAL_S: Final = 0.25
 """Between two looks at a node. Who floods was above the limit for two intervals at the latest after
-three looks: 0.75 s, and what the answers take."""
+three looks: 0.75 s, and what the answers take; who is far above it, for one after two."""
 
 FIND_INTERVAL_S: Final = 0.5
 """Between two searches for nodes, and so what a node that came may be without a guard."""
@@ -161,8 +161,13 @@ class Watch:
                 *(self._names[node], len(sample.counters), left_out_count),
             )
         for flood in self._floods.take(sample):
-            is_cut = await self._monitoring.cut(node, flood.connection)
-            self._tell(flood, is_cut=is_cut)
+            try:
+                is_cut = await self._monitoring.cut(node, flood.connection)
+            except NoAnswer as error:
+                # It is tried again at the next look; the others must not wait for that.
+                _log.warning("cutting connection %s: %s", flood.connection.connection_id, error)
+            else:
+                self._tell(flood, is_cut=is_cut)
 
     def _tell(self, flood: Flood, *, is_cut: bool) -> None:
         each, rate, of_user = flood.connection, flood.rate, flood.user_rate

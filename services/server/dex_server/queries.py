@@ -35,7 +35,7 @@ from dex_server.replication.ports import (
     Snapshots,
 )
 from dex_server.replication.questions import too_many_of
-from dex_server.shares import Places, Shares, Turns
+from dex_server.shares import ReadTurns, Shares, Unanswered
 
 WAIT_S: Final = 0.02
 """Between two looks whether `min_sequence` is reached, for queries about what is stored."""
@@ -49,7 +49,7 @@ class Counted(Struct, frozen=True):
     reply_to: ReplyAddress
     peer: str
     shares: Shares
-    places: Places
+    places: Unanswered
     now_us: Callable[[], int]
 
     async def send(self, payload: bytes) -> None:
@@ -75,13 +75,13 @@ class Queries:
         self._snapshots = snapshots
         self._now_us = now_us
         self._shares = Shares()
-        self._places = Places()
+        self._places = Unanswered()
         # How many wait for JetStream, and whose; and turns to read what is stored.
         self._count = 0
         self._waiting: Counter[str] = Counter()
-        self._turns = Turns(limits.READS_COUNT_MAX, peer_count_max=limits.PEER_READS_COUNT_MAX)
-        # The bytes of the snapshot that was asked for last, of each market.
-        self._loaded: dict[str, tuple[SnapshotName, bytes]] = {}
+        self._turns = ReadTurns(limits.READS_COUNT_MAX, peer_count_max=limits.PEER_READS_COUNT_MAX)
+        # The bytes of the snapshots that there are, of each market, as they were asked for.
+        self._loaded: dict[str, dict[SnapshotName, bytes]] = {}
         # Of many that ask for its parts at once, one loads it.
         self._loading = asyncio.Lock()
 
@@ -184,7 +184,7 @@ class Queries:
             self._shares.take(peer, limits.READ_BYTES_MIN, now=now)
             if isinstance(query, LogQuery):
                 return await self._log(driver, query)
-            return await self._snapshot(driver, query)
+            return await self._snapshot(driver, peer, query)
         finally:
             self._turns.give_back(peer)
 
@@ -202,17 +202,21 @@ class Queries:
         commits = _fitting([entry.payload.decode() for entry in entries])
         return LogReply(sequence=stored, first_sequence=first, commits=commits)
 
-    async def _snapshot(self, driver: Driver, query: SnapshotQuery) -> SnapshotReply | Receipt:
+    async def _snapshot(
+        self, driver: Driver, peer: str, query: SnapshotQuery
+    ) -> SnapshotReply | Receipt:
         market = driver.replica.name
         stored = driver.replica.stored
         names = await self._snapshots.names(market)
+        loaded = self._loaded.get(market, {})
+        self._loaded[market] = {name: loaded[name] for name in names if name in loaded}
         if query.snapshot_sequence is not UNSET:
             names = [n for n in names if n.position.sequence == query.snapshot_sequence]
             if not names:
                 return retry(RetryReason.snapshot_gone)
         for name in names:
             try:
-                data = await self._load(name)
+                data = await self._load(name, peer)
             except SnapshotInvalid as invalid:
                 _log.warning("snapshot of %s: %s", market, invalid)
                 continue
@@ -223,14 +227,14 @@ class Queries:
             sequence=stored, snapshot_sequence=0, digest="", hash="", part=0, parts=0, data=""
         )
 
-    async def _load(self, name: SnapshotName) -> bytes:
+    async def _load(self, name: SnapshotName, peer: str) -> bytes:
         async with self._loading:
-            loaded = self._loaded.get(name.market)
-            if loaded is not None and loaded[0] == name:
-                return loaded[1]
-            data = await self._snapshots.load(name)
-            self._loaded[name.market] = (name, data)
-            return data
+            loaded = self._loaded[name.market]
+            if name not in loaded:
+                loaded[name] = await self._snapshots.load(name)
+                # Whoever has it loaded pays for all of it; its parts are cheap from then on.
+                self._shares.take(peer, len(loaded[name]), now=self._now_us())
+            return loaded[name]
 
 
 def _read(what: str, payload: bytes) -> Query | Receipt:

@@ -67,7 +67,7 @@ class Shares:
         return len(self._buckets) < limits.PEERS_ANSWERED_COUNT_MAX
 
 
-class Places:
+class Unanswered:
     """The queries of each peer that are not answered yet; some never are, and are forgotten."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class Places:
             del self._arrived[oldest]
 
 
-class Turns:
+class ReadTurns:
     """So many at a time, so many of them one peer's; peers that wait are served one after another.
 
     Ordering: `take`, then `give_back` exactly once.

@@ -11,7 +11,7 @@ from deploy.keys import KeyConflict, Keyring
 
 @pytest.fixture
 def keyring(tmp_path: Path) -> Keyring:
-    return Keyring(tmp_path / "keys")
+    return Keyring(tmp_path / "keys", first_peers=keys.PEERS)
 
 
 def test_first_keys_are_those_of_all_roles_and_of_the_first_peers(keyring: Keyring) -> None:
@@ -56,7 +56,7 @@ def test_keys_stay_when_the_directory_is_opened_again(keyring: Keyring) -> None:
 
 def test_peer_that_is_removed_does_not_come_back(keyring: Keyring) -> None:
     keyring.remove("load-8")
-    again = Keyring(keyring.directory)
+    again = Keyring(keyring.directory, first_peers=keys.PEERS)
 
     assert "load-8" not in again.peers()
     assert not (again.directory / "peers" / "load-8.nk").exists()

@@ -9,15 +9,16 @@ import pytest
 
 from dex_protocol import limits
 from dex_protocol.codec import encode
-from dex_protocol.queries import LogQuery, StatusQuery
+from dex_protocol.queries import LogQuery, SnapshotQuery, StatusQuery
 from dex_runtime.messaging import NoReply
 from dex_runtime.serving import Incoming
 from dex_server.admin import Admin
 from dex_server.queries import Queries
 from dex_server.replication.effects import Asked
-from dex_server.replication.ports import Entry
-from dex_server.shares import LOST_US, Places, Shares, Turns
+from dex_server.replication.ports import Entry, SnapshotName
+from dex_server.shares import LOST_US, ReadTurns, Shares, Unanswered
 from tests.contracts.memory import MemorySnapshots, SnapshotsOver
+from tests.contracts.snapshot_contract import named
 
 SECOND_US = 1_000_000
 BURST = limits.PEER_ANSWERS_BYTES_BURST
@@ -79,7 +80,7 @@ def test_peers_beyond_those_that_are_remembered_share_one_share() -> None:
 
 
 def test_places_of_queries_that_nobody_answers_are_forgotten() -> None:
-    places = Places()
+    places = Unanswered()
     for number in range(100):
         assert places.take(f"peer-{number}", now=number)
     for number in range(50):
@@ -93,13 +94,13 @@ def test_places_of_queries_that_nobody_answers_are_forgotten() -> None:
     assert len(places) == 1
 
 
-# --- Turns --------------------------------------------------------------------------------------
+# --- Turns to read ------------------------------------------------------------------------------
 
 
 class Takers:
     """Who takes turns, in which order they got them."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: ReadTurns) -> None:
         self.turns = turns
         self.got: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -132,7 +133,7 @@ async def settled() -> None:
 
 @pytest.fixture
 async def takers() -> AsyncIterator[Takers]:
-    takers = Takers(Turns(4, peer_count_max=2))
+    takers = Takers(ReadTurns(4, peer_count_max=2))
     yield takers
 
     await takers.end()
@@ -217,6 +218,7 @@ class Stored:
     """How far a replica is, and its log; see `Driver`."""
 
     class replica:
+        name = "BTC-USD"
         stored = 1_000
 
     def __init__(self) -> None:
@@ -252,6 +254,18 @@ class Held:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+class Loads(SnapshotsOver):
+    """Snapshots, and how often one was fetched."""
+
+    def __init__(self) -> None:
+        super().__init__(MemorySnapshots())
+        self.count = 0
+
+    async def load(self, name: SnapshotName) -> bytes:
+        self.count += 1
+        return await super().load(name)
+
+
 class Server:
     """The queries of a server, with a clock that stands still."""
 
@@ -259,8 +273,8 @@ class Server:
         self.markets = markets
         self.stored = markets.drivers["BTC-USD"]
         self.now = 0
-        snapshots = SnapshotsOver(MemorySnapshots())
-        self._queries = Queries(markets, snapshots, now_us=lambda: self.now)  # type: ignore[arg-type]
+        self.snapshots = Loads()
+        self._queries = Queries(markets, self.snapshots, now_us=lambda: self.now)  # type: ignore[arg-type]
 
     def ask(self, what: str, peer: str, query: Any = None, *, market: str = "BTC-USD") -> Reply:
         reply = Reply()
@@ -312,6 +326,25 @@ async def test_peer_that_pulls_the_log_is_limited_and_costs_nothing_more(server:
     server.now += SECOND_US
     again = await pull(server, "alice")
     assert PER_SECOND - 2 * counted < again * counted < PER_SECOND + counted
+
+
+async def test_snapshots_are_fetched_once_and_paid_for_in_full(server: Server) -> None:
+    """However small the part is that is asked for, and whichever of the two it is of."""
+    for sequence in (10, 20):
+        data = b"x" * (BURST // 2)
+        await server.snapshots.save(named("BTC-USD", sequence, data), data)
+
+    async def ask(peer: str, sequence: int) -> dict[str, Any]:
+        query = SnapshotQuery(snapshot_sequence=sequence, part=999_999)
+        reply = server.ask("snapshot", peer, query)
+        await settled()
+        return reply.answer
+
+    told = [await ask("alice", sequence) for sequence in (10, 20, 10, 20)]
+    assert [answer["reason"] for answer in told] == ["malformed"] * 2 + ["rate_limited"] * 2
+    again = [await ask("bob", sequence) for sequence in (10, 20) * 10]
+    assert {answer["reason"] for answer in again} == {"malformed"}
+    assert server.snapshots.count == 2
 
 
 async def test_answers_about_the_state_count_too(server: Server) -> None:

@@ -194,6 +194,33 @@ def test_flood_of_requests_is_read_then_answered_unread_then_dropped() -> None:
     assert leader.receipt(leader.send_raw(b"{", peer="bob")).reason == "malformed"
 
 
+def test_elements_of_a_batch_are_counted_though_they_are_nonsense() -> None:
+    """A thousand of them take as long to refuse as a thousand requests."""
+    leader = limited(orders_per_second=1, orders_burst=1)
+    nonsense = b"[" + b",".join([b"{}"] * 1_000) + b"]"
+
+    read = [leader.send_raw(nonsense), leader.send_raw(nonsense)]
+    unread = leader.send_raw(nonsense)
+
+    assert [{each.reason for each in leader.receipts(number)} for number in read] == [
+        {"malformed"}
+    ] * 2
+    assert leader.retries(unread) == ["rate_limited"]
+
+
+def test_what_is_remembered_is_lent_no_more_than_a_burst_of() -> None:
+    leader = limited(orders_per_second=1, orders_burst=3)
+    for number in range(1, 4):
+        leader.send(buy("1 @ 100", number))
+    leader.run()
+
+    again = leader.send(*[buy("1 @ 100", 1)] * 5)
+    leader.run()
+
+    assert [each.reason is UNSET for each in leader.receipts(again)] == [True] * 3 + [False] * 2
+    assert reasons(leader, again)[3:] == ["rate_limited"] * 2
+
+
 def test_peer_within_its_limit_is_read_whatever_it_sends_in_requests_of_one() -> None:
     leader = limited(orders_per_second=5_000, orders_burst=5_000)
 

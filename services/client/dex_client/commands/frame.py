@@ -17,16 +17,15 @@ from msgspec import Struct
 from dex_client.administration import OPERATOR
 from dex_client.client import Exchange, connect
 from dex_client.commands.options import (
-    WHERE_KEYS_ARE,
     CannotRun,
     above_0,
     market_name,
     nats_servers,
     peer_name,
-    unreachable_hint,
 )
 from dex_client.commands.output import Output, refusal_text
 from dex_client.errors import (
+    WHERE_KEYS_ARE,
     ExchangeError,
     LogTrimmed,
     NotConfirmed,
@@ -35,6 +34,7 @@ from dex_client.errors import (
     Unavailable,
     UnknownMarket,
     Unreachable,
+    unreachable_hint,
 )
 from dex_protocol.commands import Command
 from dex_protocol.reasons import Reason

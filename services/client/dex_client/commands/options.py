@@ -17,18 +17,6 @@ _PEER_LIMIT: Final = re.compile(r"([^:]+):([a-z_]+)=([0-9]{1,19})", re.ASCII)
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})([smhd]?)", re.ASCII)
 
 
-WHERE_KEYS_ARE: Final = (
-    "; keys are in $DEX_KEYS, or else in .dex/keys, unless --nkey or --creds names one"
-)
-
-
-def unreachable_hint(*, is_refusal: bool) -> str:
-    """Say what to do when no NATS server lets us in."""
-    if is_refusal:
-        return WHERE_KEYS_ARE
-    return "; start an exchange with `just up`, or name its NATS servers with --nats"
-
-
 class CannotRun(click.ClickException):
     """It could not begin: one sentence that says what to do."""
 

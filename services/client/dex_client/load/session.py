@@ -9,8 +9,13 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from dex_client.commands.options import unreachable_hint
-from dex_client.errors import ExchangeError, NotPermitted, ProtocolMismatch, Unavailable
+from dex_client.errors import (
+    ExchangeError,
+    NotPermitted,
+    ProtocolMismatch,
+    Unavailable,
+    unreachable_hint,
+)
 from dex_client.ids import Ids
 from dex_client.load.options import Load
 from dex_client.load.profile import Profile, profile_random

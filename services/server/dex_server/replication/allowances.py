@@ -83,6 +83,10 @@ class Allowances:
         )
         return "unread" if is_answered else "ignored"
 
+    def has_read(self, peer: str, count: int) -> None:
+        """Count what was found in a request that was admitted: so many commands, nonsense too."""
+        self._by_peer[peer].read.take(count - 1)
+
     def take(self, waiting: Waiting, own: PeerLimits, now: Instant) -> None:
         """Count the commands of a request that was admitted, and have it carry no more of them than
         its peer may send now.
@@ -127,11 +131,13 @@ class Allowances:
                 if type(element) is Receipt:
                     continue
                 is_order = type(element) is Submit or type(element) is Amend
-                if is_order and orders_left > 0:
-                    orders_left -= 1
-                elif not is_order and cancels_left > 0:
-                    cancels_left -= 1
-                elif not self._is_remembered(waiting.peer, element):
+                left = orders_left if is_order else cancels_left
+                # What is remembered is lent, as much as the peer could ever have at once.
+                lent = own.orders_burst if self._is_remembered(waiting.peer, element) else 0
+                if left + lent > 0:
+                    orders_left -= is_order
+                    cancels_left -= not is_order
+                else:
                     waiting.limit(place, too_fast(waiting.peer, own, is_order=is_order))
                     break
             waiting.orders = orders - orders_left

@@ -41,7 +41,7 @@ class Waiting:
     """A request on its way: its elements, and the receipts of those that are done.
 
     Attributes:
-        orders: How many submits and amends it carries; after `Allowances.limit` those that count.
+        orders: How many submits and amends it carries; after `Allowances.take` those that count.
         cancels: The same of cancels.
         is_limited: Whether some of it is answered `rate_limited`.
     """

@@ -122,6 +122,7 @@ class Leadership:
             message = f"expected at most {own.request_bytes_max} bytes in a request, found {size}"
             return Send(request.reply_to, encode(refused(Reason.batch_too_large, message)))
         waiting = Waiting(request, batch_count_max=own.batch_count_max)
+        self._allowances.has_read(request.peer, len(waiting.elements))
         # Refusals that need no state are answered at once.
         if not waiting.orders and not waiting.cancels:
             return waiting.sent_back(RetryReason.busy)
