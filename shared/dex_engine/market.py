@@ -220,8 +220,12 @@ class Market(ReplicatedState):
             InvariantViolated: the bytes are no snapshot, or of an impossible state.
         """
         market = cls("", bounds)
-        snapshot.read(market, data)
-        market.check()
+        try:
+            snapshot.read(market, data)
+            market.check()
+        except InvariantViolated:
+            market.dispose()
+            raise
         return market
 
     def dispose(self) -> None:

@@ -323,8 +323,10 @@ class Replica:
                 if commit.sequence % COMMITS_PER_TURN == 0:
                     await asyncio.sleep(0)
         except StopAsyncIteration:
+            market.dispose()
             raise BookUnavailable(self.name, because="the exchange was closed") from None
-        except Diverged:
+        except BaseException:
+            # Being canceled too: nothing else has it.
             market.dispose()
             raise
         self._market = market

@@ -72,6 +72,7 @@ class Recovery:
             market = Market.restore(state)
             found = (market.name, Position(market.sequence, market.hash), market.digest)
             if found != (self._name, name.position, name.digest):
+                market.dispose()
                 raise InvariantViolated(
                     f"expected {self._name} at {name.position} with the digest {name.digest},"
                     f" found {found}"
