@@ -15,7 +15,7 @@ Knows nothing of where commits are stored, of requests, of clocks, nor of which 
 
 from dex_engine import execution, following, invariants, snapshot
 from dex_engine.book import Book
-from dex_engine.errors import Diverged
+from dex_engine.errors import Diverged, InvariantViolated
 from dex_engine.state import Bounds, ReplicatedState
 from dex_engine.undo import Undo
 from dex_protocol import limits
