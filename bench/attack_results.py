@@ -24,11 +24,6 @@ GROWTH_MIB_MAX: Final = 10.0
 part of what it had, and what the polite peers' own orders leave behind in outcomes that are
 remembered (300 bytes each)."""
 
-GARBAGE_MIB_MAX: Final = 50.0
-"""How much more a node may grow: Go lets garbage lie until the heap has doubled, and verification,
-which reads the log back after each run, makes 40 MiB of it. What leaks is seen all the same when
-the attacks are long enough (--seconds)."""
-
 
 class Machine(Struct, frozen=True):
     """How busy the whole machine was in some time: the mood it was in."""
@@ -169,14 +164,18 @@ def promises_of(pairs: Sequence[Pair]) -> list[Promise]:
             THROUGHPUT_RATIO_MIN,
             form=".2f",
         ),
-        at_most(
-            "polite peers' p99, attacked to quiet (median of the pairs)",
-            middle([pair.p99_ratio for pair in pairs]),
-            P99_RATIO_MAX,
-            form=".2f",
-        ),
         *kept_by([seen for pair in pairs for seen in (pair.before, pair.during)]),
     ]
+
+
+def promise_of_latency(pairs: Sequence[Pair]) -> Promise:
+    """Say by how much they may have to wait longer: by the pair in the middle too."""
+    return at_most(
+        "polite peers' p99, attacked to quiet (median of the pairs)",
+        middle([pair.p99_ratio for pair in pairs]),
+        P99_RATIO_MAX,
+        form=".2f",
+    )
 
 
 def kept_by(seen: Sequence[Seen]) -> list[Promise]:
@@ -187,15 +186,10 @@ def kept_by(seen: Sequence[Seen]) -> list[Promise]:
     ]
 
 
-def promises_of_memory(use: Use, *, garbage_mib: float = 0.0) -> list[Promise]:
-    """Say by how much a process may grow while it is attacked, and from attack to attack.
-
-    Args:
-        use: What it used.
-        garbage_mib: What it may let lie for a while.
-    """
-    within = GROWTH_SHARE_MAX * use.mib_before + GROWTH_MIB_MAX + garbage_mib
-    between = GROWTH_SHARE_MAX * use.mib_first + GROWTH_MIB_MAX + garbage_mib
+def promises_of_memory(use: Use) -> list[Promise]:
+    """Say by how much a server may grow while it is attacked, and from attack to attack."""
+    within = GROWTH_SHARE_MAX * use.mib_before + GROWTH_MIB_MAX
+    between = GROWTH_SHARE_MAX * use.mib_first + GROWTH_MIB_MAX
     grown = use.mib_last - use.mib_first
     name = use.process
     return [
