@@ -10,6 +10,7 @@ from typing import Final
 
 from deploy import processes
 from deploy.embedded import Say, embedded
+from deploy.servers import UNTOLD
 from dex_runtime.keys import VARIABLE
 
 INTERRUPTED_GRACE_S: Final = 3.0
@@ -38,7 +39,7 @@ async def run(
         command = [str(client), "--nats", exchange.url, *client_options]
         say(f"running dex-client {' '.join(command[1:])}")
         keys = {VARIABLE: str(exchange.doors.keyring.directory)}
-        exit_code = await _run_in_foreground(command, os.environ | keys)
+        exit_code = await _run_in_foreground(command, os.environ | UNTOLD | keys)
         if exit_code != 0:
             for server in exchange.servers:
                 server.check()

@@ -19,7 +19,7 @@ def alarm(divergence: Divergence) -> None:
 
 async def follow(servers: str, market: str) -> None:
     async with (
-        connect(servers, peer="watcher") as exchange,
+        connect(servers, peer="default") as exchange,
         exchange.replica(market, on_divergence=alarm) as book,
     ):
         print(f"{book.sequence:>8}  bid {shown(book.best_bid)}  ask {shown(book.best_ask)}")

@@ -298,6 +298,8 @@ def _refusal(error: Exception, known: Credentials) -> str | None:
         return f"it refused us with {with_certificate} ({error.reason})"
     if isinstance(error, _PlainText):
         return text
+    if "maximum account active connections exceeded" in text:
+        return f"it has as many connections of {known.shown} as one may have"
     if "authorization violation" in text.lower() or "authentication" in text.lower():
         return f"it refused {known.shown} (Authorization Violation)"
     return None

@@ -49,7 +49,7 @@ class Unreachable(Unavailable):
 
 def no_more(deadline_s: float = 0) -> Unreachable:
     """Say that the connection was closed for good, as when a key is taken back."""
-    return Unreachable("no NATS node will have us any more", deadline_s=deadline_s, is_refusal=True)
+    return Unreachable("no NATS node lets us in any more: perhaps the key was taken back", deadline_s=deadline_s, is_refusal=True)
 
 
 class NotPermitted(ExchangeError):

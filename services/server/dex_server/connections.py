@@ -69,9 +69,7 @@ class Connections:
                 on_reconnected=lambda: self._on_reconnected(purpose, watcher),
                 on_cluster_changed=None if watcher is None else watcher.cluster_changed,
                 on_closed=lambda: self._on_closed(purpose),
-                on_error=lambda text: _log.warning(
-                    "NATS (%s): %s", purpose, text, extra=self._about
-                ),
+                on_error=lambda text: self._on_error(purpose, text),
             )
         )
         if client is not None:
@@ -140,6 +138,15 @@ class Connections:
         _log.info("the connection for %s is there again", purpose, extra=self._about)
         if watcher is not None:
             watcher.connected(is_up=True)
+
+    def _on_error(self, purpose: str, text: str) -> None:
+        subject = connection.forbidden_subject(text)
+        if subject is None:
+            _log.warning("NATS (%s): %s", purpose, text, extra=self._about)
+        else:
+            shown = self._config.credentials.shown
+            what = f"NATS does not let {shown} publish to {subject}: expected the servers' key"
+            _log.warning("%s", what, extra=self._about)
 
     def _on_closed(self, purpose: str) -> None:
         if not self._is_closing:

@@ -28,6 +28,7 @@ from dex_protocol.events import (
 )
 from dex_protocol.numbers import ZERO
 from dex_protocol.specification import Specification
+from dex_runtime import keys
 
 _NAME_WIDTH: Final = len("market_changed")
 _EVENT_STYLES: Final = {"trade": "yellow", "rejected": "magenta", "leader_changed": "cyan"}
@@ -80,7 +81,9 @@ async def tail(caller: Caller, *, from_sequence: int | None, count: int | None) 
 def nats_command(caller: Caller) -> str:
     """Write the command of the nats tool that shows the same."""
     server = "" if caller.servers == (DEFAULT_NATS,) else f" --server {','.join(caller.servers)}"
-    return f"nats sub '{subjects.events(caller.market)}'{server}"
+    authority = keys.of_peer(caller.peer, caller.credentials).tls_ca
+    trusting = "" if authority is None else f" --tlsca {authority}"
+    return f"nats sub '{subjects.events(caller.market)}'{server}{trusting}"
 
 
 def commit_lines(commit: Commit) -> list[Text]:
