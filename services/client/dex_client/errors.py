@@ -49,7 +49,8 @@ class Unreachable(Unavailable):
 
 def no_more(deadline_s: float = 0) -> Unreachable:
     """Say that the connection was closed for good, as when a key is taken back."""
-    return Unreachable("no NATS node lets us in any more: perhaps the key was taken back", deadline_s=deadline_s, is_refusal=True)
+    text = "no NATS node lets us in any more: perhaps the key was taken back"
+    return Unreachable(text, deadline_s=deadline_s, is_refusal=True)
 
 
 class NotPermitted(ExchangeError):
