@@ -18,7 +18,7 @@ from deploy import nodes
 from dex_runtime import connection, keys
 from dex_runtime.connection import ConnectionOptions, Credentials
 from dex_runtime.messaging import Requester
-from tests.integration.programs import PATIENCE_S, Program
+from tests.integration.programs import PATIENCE_S, Program, eventually
 from tests.nats_nodes import Nodes
 
 PASSWORD = "pass"
@@ -225,7 +225,12 @@ async def test_flood_is_cut_and_others_stay(tmp_path: Path, message: bytes) -> N
             assert not heavy.is_cut
             await polite.stayed()
 
-        cuts = [line for line in guard.printed.splitlines() if "cut connection" in line]
+        async def both() -> list[str] | None:
+            lines = [line for line in guard.printed.splitlines() if "cut connection" in line]
+            return lines if len(lines) >= 2 else None
+
+        # The socket is gone before the guard has said so.
+        cuts = await eventually(both, what="two cuts")
         assert len(cuts) == 2
         for line in cuts:
             assert re.search(
