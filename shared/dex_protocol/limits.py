@@ -78,9 +78,9 @@ MIN_SEQUENCE_WAIT_US: Final = 1_000_000
 CONVERSIONS_COUNT_MAX: Final = 65_536
 """Decimal strings remembered for each conversion: about 10 MB when full."""
 
-READ_REQUESTS_PER_SECOND: Final = 1_000
+READ_REQUESTS_PER_SECOND: Final = 100
 """Requests of a peer that a market's leader reads in a second, whatever they say, beside one for
-each order and each cancel that the peer may send: at some 10 µs each, a hundredth of its time."""
+each order and each cancel that the peer may send: at some 10 µs each, a thousandth of its time."""
 
 UNREAD_REQUESTS_PER_SECOND: Final = 5_000
 """Requests beyond that which it answers, unread; the rest are dropped. What comes in at a node's

@@ -13,6 +13,7 @@ Knows nothing of elections nor of how a leadership begins.
 """
 
 from collections import deque
+from functools import lru_cache
 from typing import Final
 
 from dex_engine import Market
@@ -21,6 +22,7 @@ from dex_protocol.administration import AdminReply
 from dex_protocol.codec import encode
 from dex_protocol.reasons import Reason, RetryReason
 from dex_protocol.receipts import Receipt, refused, retry
+from dex_protocol.specification import PeerLimits
 from dex_server.replication.allowances import Allowances, too_fast
 from dex_server.replication.appends import Appends, Deposed
 from dex_server.replication.commits import Draft, Waiting, encoded_events
@@ -116,8 +118,7 @@ class Leadership:
         if admission == "ignored":
             return None
         if admission == "unread":
-            again = retry(RetryReason.rate_limited, too_fast(request.peer, own))
-            return Send(request.reply_to, encode(again))
+            return Send(request.reply_to, _unread(request.peer, own))
         if size > own.request_bytes_max:
             message = f"expected at most {own.request_bytes_max} bytes in a request, found {size}"
             return Send(request.reply_to, encode(refused(Reason.batch_too_large, message)))
@@ -399,3 +400,9 @@ class Leadership:
     def _time(self, now: Instant) -> int:
         # Time comes with the commit and never goes back, whatever the clock does.
         return max(now.wall, self.market.time)
+
+
+@lru_cache(maxsize=limits.PEERS_COUNT_MAX)
+def _unread(peer: str, own: PeerLimits) -> bytes:
+    # The answer that costs least, for whoever has it given most.
+    return encode(retry(RetryReason.rate_limited, too_fast(peer, own)))
