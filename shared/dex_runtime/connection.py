@@ -25,6 +25,9 @@ Quirks of nats-py 2.16.0 that end here:
   connection when the late answer comes. Nothing here calls it; use `Requester.round_trip`.
 * `force_reconnect()` may well choose the node that it should leave, and in the last step of a
   reconnection, which is such a flush, it cancels that. `reconnect` does neither.
+* A reconnection that is canceled in the moment in which its socket connects does not notice it
+  (`asyncio.wait_for` before Python 3.12), and goes on for ever with a connection that was closed.
+  `close` ends it.
 """
 
 import asyncio
@@ -46,6 +49,9 @@ from nats.protocol import parser
 CLOSE_TIMEOUT_S: Final = 0.5
 """How long a socket may take to close, or to send the rest first: it takes milliseconds when the
 node lives, and for ever when it does not."""
+
+CANCEL_AGAIN_S: Final = 0.01
+"""How long a reconnection may take to notice that it was canceled: a turn of the loop."""
 
 PING_INTERVAL_S: Final = 1
 """With two pings unanswered a node counts as dead after 2 to 3 s, about as long as it takes a node
@@ -272,12 +278,21 @@ async def close(client: Client) -> None:
     transport = _transport_of(client)
     timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, transport.abort)
     try:
+        await _end_reconnecting(client)
         await client.close()
     except OSError:
         # The socket went while the rest was being sent, and close() went no further.
         await _discard(client)
     finally:
         timer.cancel()
+        transport.abort()
+
+
+async def _end_reconnecting(client: Client) -> None:
+    task = client._reconnection_task
+    while task is not None and not task.done() and task is not asyncio.current_task():
+        task.cancel()
+        await asyncio.wait((task,), timeout=CANCEL_AGAIN_S)
 
 
 async def _discard(client: Client) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 from msgspec import Struct, structs
@@ -149,6 +150,9 @@ async def test_node_that_stopped_with_data_unsent_is_left_and_nothing_is_sent_la
     assert heard == []
 
 
+AUTHORIZATION_VIOLATION: Final = b"-ERR 'Authorization Violation'\r\n"
+
+
 async def test_connection_to_a_stopped_node_can_be_closed(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         client = await connection.connect(
@@ -168,40 +172,56 @@ async def test_connection_to_a_stopped_node_can_be_closed(tmp_path: Path) -> Non
         assert client.is_closed
 
 
-async def test_connection_that_breaks_while_it_is_closed_is_closed() -> None:
-    """Whichever step of the library's own reconnection the closing falls into."""
-    broken: list[asyncio.StreamWriter] = []
+@pytest.mark.parametrize("is_let_in_again", [True, False])
+@pytest.mark.parametrize("is_connecting_again", [True, False])
+async def test_connection_that_breaks_while_it_is_closed_is_closed(
+    *, is_connecting_again: bool, is_let_in_again: bool
+) -> None:
+    """Whichever step of the library's own reconnection the closing falls into, and whatever the
+    node says to it: nothing goes on trying."""
+    accepted: list[asyncio.StreamWriter] = []
+    has_broken = False
+    comes_again = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        broken.append(writer)
-        writer.write(b'INFO {"server_id":"N","version":"2.15.1","max_payload":1048576}\r\n')
-        while line := await reader.readline():
-            if line.startswith(b"PING"):
-                writer.write(b"PONG\r\n")
-
-    async def serve_until_broken(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+        accepted.append(writer)
+        if has_broken:
+            comes_again.set()
+        answer = b"PONG\r\n" if is_let_in_again or not has_broken else AUTHORIZATION_VIOLATION
         try:
-            await serve(reader, writer)
+            writer.write(b'INFO {"server_id":"N","version":"2.15.1","max_payload":1048576}\r\n')
+            while line := await reader.readline():
+                if line.startswith(b"PING"):
+                    writer.write(answer)
         except ConnectionError:
             return
+        finally:
+            writer.close()
 
-    node = await asyncio.start_server(serve_until_broken, "127.0.0.1", 0)
+    node = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"nats://127.0.0.1:{node.sockets[0].getsockname()[1]}"
     try:
-        for steps in [step for step in range(16) for _ in range(8)]:
+        for steps in [step for step in range(8) for _ in range(2)]:
+            has_broken = False
+            comes_again.clear()
             client = await connection.connect(
                 ConnectionOptions(servers=(url,), name="test", credentials=doors().role("server"))
             )
-            while broken:
-                broken.pop().transport.abort()
+            has_broken = True
+            while accepted:
+                accepted.pop().transport.abort()
+            if is_connecting_again:
+                await comes_again.wait()
             for _ in range(steps):
                 await asyncio.sleep(0)
 
             await connection.close(client)
 
             assert client.is_closed
+            reconnection = client._reconnection_task
+            assert reconnection is None or reconnection.done(), steps
+            socket = connection._transport_of(client)._io_writer
+            assert socket is None or socket.transport.is_closing(), steps
     finally:
         node.close()
 
