@@ -1,7 +1,6 @@
 """Commands on their way: each is sent, always with the same id, until it has an outcome.
 
-Theory of operation. The commands of a request share their copies, so one `Sending` says what is
-known of those that have no outcome yet: none of their copies was executed, or nobody knows. A
+Theory of operation. What is sent again, and what is known in the end, is decided in `settling`. A
 market is asked once, at its first use, which of the peer's ids it knows, since ids must be above
 those. And no command leaves while its id would be too far ahead of the oldest one that still waits
 for its outcome: only so many outcomes are remembered.
@@ -17,17 +16,16 @@ from typing import Final
 
 from msgspec import UNSET, structs
 
-from dex_client.errors import OutcomeUnknown, ProtocolMismatch, Unavailable
+from dex_client.errors import OutcomeUnknown, Unavailable
 from dex_client.ids import Ids, Window
 from dex_client.queries import Channel, Queries
-from dex_client.retry import Answer, Policy, Sending
+from dex_client.retry import Policy
+from dex_client.settling import Settling, Unanswered, not_sent
 from dex_protocol import subjects
-from dex_protocol.codec import UNREADABLE, decode_receipts, encode
 from dex_protocol.commands import Command, Submit, own_id
 from dex_protocol.ids import Pair, make_pair, parse_id
 from dex_protocol.limits import BATCH_COUNT_MAX
-from dex_protocol.reasons import Reason, RetryReason
-from dex_protocol.receipts import Receipt, retry
+from dex_protocol.receipts import Receipt
 from dex_runtime.messaging import Closed, NoReply, NoResponder
 
 _NO_PAIR: Final = Pair(0)
@@ -90,8 +88,10 @@ class Sender:
             try:
                 chunk = [self._named(command) for command in chunk]
                 named += chunk
-                sending = Sending(left, self._random, now=time.monotonic())
-                answered, is_forgotten = await self._settle(market, chunk, sending, as_batch)
+                settling = Settling(
+                    chunk, left, self._random, as_batch=as_batch, now=time.monotonic()
+                )
+                answered, is_forgotten = await self._settle(market, settling)
             finally:
                 lane.window.answered(index, len(chunk))
                 lane.has_room.set()
@@ -100,7 +100,7 @@ class Sender:
                 break
         # What comes after a request without all its outcomes was never sent.
         unsent = commands[len(receipts) :]
-        receipts += [_not_sent(command) for command in unsent]
+        receipts += [not_sent(command) for command in unsent]
         if None in receipts:
             raise OutcomeUnknown(
                 market,
@@ -130,12 +130,16 @@ class Sender:
         for first in range(0, len(places), BATCH_COUNT_MAX):
             some = places[first : first + BATCH_COUNT_MAX]
             left = structs.replace(policy, deadline_s=deadline - time.monotonic())
-            sending = Sending(left, self._random, now=time.monotonic())
-            # A copy that was sent before may have been executed, or may be yet.
-            sending.state = "doubtful"
-            answered, forgotten = await self._settle(
-                error.market, [error.commands[place] for place in some], sending, len(some) > 1
+            settling = Settling(
+                [error.commands[place] for place in some],
+                left,
+                self._random,
+                as_batch=len(some) > 1,
+                # A copy that was sent before may have been executed, or may be yet.
+                is_doubtful=True,
+                now=time.monotonic(),
             )
+            answered, forgotten = await self._settle(error.market, settling)
             is_forgotten = is_forgotten or forgotten
             for place, receipt in zip(some, answered, strict=True):
                 receipts[place] = receipt
@@ -195,98 +199,23 @@ class Sender:
 
     # --- Copies ---------------------------------------------------------------------------------
 
-    async def _settle(
-        self, market: str, commands: Sequence[Command], sending: Sending, as_batch: bool
-    ) -> tuple[list[Receipt | None], bool]:
+    async def _settle(self, market: str, settling: Settling) -> tuple[list[Receipt | None], bool]:
         # Gives a receipt for each command, `retry` for what was not executed by the deadline, and
         # None for what may have been; and whether one of those was forgotten.
-        receipts: list[Receipt | None] = [None] * len(commands)
-        refusals: list[Receipt] = [_not_sent(command) for command in commands]
-        waiting = list(range(len(commands)))
-        forgotten: list[int] = []
         subject = subjects.orders(market, self._peer)
         while True:
-            some = [commands[place] for place in waiting]
-            patience = sending.attempt(time.monotonic())
+            payload, patience_s = settling.copy(time.monotonic())
+            answer: bytes | Unanswered
             try:
-                reply = await self._channel.request(
-                    subject, encode(some if as_batch else some[0]), timeout_s=patience
-                )
+                answer = await self._channel.request(subject, payload, timeout_s=patience_s)
             except Closed:
-                answer: Answer = "closed"
+                answer = "closed"
             except NoResponder:
                 answer = "no_responder"
             except NoReply:
                 answer = "silence"
-            else:
-                for place, receipt in zip(waiting, receipts_of(reply, some), strict=True):
-                    if receipt.status == "retry":
-                        refusals[place] = receipt
-                    elif sending.state == "doubtful" and receipt.reason == Reason.stale_id.name:
-                        # This copy was not executed; an earlier one may have been.
-                        forgotten.append(place)
-                    else:
-                        receipts[place] = receipt
-                waiting = [
-                    place for place in waiting if receipts[place] is None and place not in forgotten
-                ]
-                answer = "retry" if waiting else "receipt"
-            pause = sending.answered(answer, now=time.monotonic())
+            pause = settling.answered(answer, now=time.monotonic())
             if pause is None:
-                break
+                return settling.receipts, settling.is_forgotten
             # NB: while the connection is down nothing above waits for anything.
             await asyncio.sleep(pause)
-        if sending.state == "unavailable":
-            for place in waiting:
-                receipts[place] = refusals[place]
-        return receipts, bool(forgotten)
-
-
-def receipts_of(reply: bytes, commands: Sequence[Command]) -> list[Receipt]:
-    """Read the reply to some commands.
-
-    Returns:
-        A receipt for each, in their order.
-
-    Raises:
-        ProtocolMismatch: it is none, has another number of receipts, or speaks of another id.
-    """
-    try:
-        receipts = decode_receipts(reply)
-    except UNREADABLE as error:
-        raise ProtocolMismatch(
-            "the reply to an order", expected="a receipt for each command", found=str(error)
-        ) from error
-    if len(receipts) == 1 and len(commands) > 1 and receipts[0].status in ("rejected", "retry"):
-        # For the batch as a whole: it could not be read, or not be taken.
-        receipts = receipts * len(commands)
-    if len(receipts) != len(commands):
-        raise ProtocolMismatch(
-            "the reply to a batch", expected=f"{len(commands)} receipts", found=str(len(receipts))
-        )
-    for command, receipt in zip(commands, receipts, strict=True):
-        _check_id(command, receipt)
-    return receipts
-
-
-def _check_id(command: Command, receipt: Receipt) -> None:
-    found = receipt.order_id if type(command) is Submit else receipt.command_id
-    if found is UNSET and receipt.status in ("rejected", "retry"):
-        # The server could not read even the id.
-        return
-    if found != own_id(command):
-        raise ProtocolMismatch(
-            "a receipt",
-            expected=f"that of {own_id(command)}",
-            found="one without an id" if found is UNSET else f"that of {found}",
-        )
-
-
-def _not_sent(command: Command) -> Receipt:
-    submit = type(command) is Submit
-    return retry(
-        RetryReason.unavailable,
-        "nobody took it before the deadline",
-        order_id=own_id(command) if submit else UNSET,
-        command_id=UNSET if submit else own_id(command),
-    )

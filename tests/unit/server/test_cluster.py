@@ -6,7 +6,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.server.cluster import MS, Cluster, S, a_cluster
+from tests.simulation.cluster import MS, Cluster, S, a_cluster
 
 TEN = 10
 
