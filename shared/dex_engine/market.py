@@ -89,11 +89,20 @@ class Market(ReplicatedState):
         return execution.administer(self, what, change)
 
     def lead(
-        self, *, server: str, term: int, protocol: int, rules: int, time: int
+        self,
+        *,
+        server: str,
+        term: int,
+        protocol: int,
+        rules: int,
+        time: int,
+        incarnation: str = "",
     ) -> list[AnyEvent]:
         """Begin a term."""
         self._advance(time)
-        event = LeaderChanged(server=server, term=term, protocol=protocol, rules=rules)
+        event = LeaderChanged(
+            server=server, term=term, protocol=protocol, rules=rules, incarnation=incarnation
+        )
         self.apply(event)
         return [event]
 

@@ -23,6 +23,7 @@ ANSWER_TIMEOUT_S = 30.0
 
 @pytest.mark.parametrize("profile", ["fifo-limit-v1", "fifo-full-v1", "fifo-partial-fill-v1"])
 def test_engine_behind_the_adapter_qualifies(profile: str) -> None:
+    """Who trades with whom, at which price, by the judgement of others (G8)."""
     result = run_qualification(
         ExternalProcessAdapterFactory([sys.executable, str(ADAPTER)], ANSWER_TIMEOUT_S),
         profile,

@@ -78,6 +78,7 @@ class LogContract:
     async def test_appended_entry_stands_at_the_next_sequence_for_all(
         self, world: LogWorld
     ) -> None:
+        """Whoever reads it, over whichever connection (G11)."""
         log, other = await world.open(), await world.open()
         await log.append(b"one", after=BEGINNING)
         await log.append(b"two", after=after(1, b"one"))
@@ -103,7 +104,7 @@ class LogContract:
     async def test_append_at_another_place_than_the_end_is_not_stored(
         self, world: LogWorld, sequence: int
     ) -> None:
-        """The fence by sequence: behind the end, and beyond it."""
+        """The fence by sequence: behind the end, and beyond it (G11, G12, G13)."""
         log = await world.open()
         stored = await filled(log, 2)
         place = BEGINNING if sequence == 0 else after(sequence, stored[1])
@@ -118,7 +119,7 @@ class LogContract:
         self, world: LogWorld, count: int
     ) -> None:
         """The fence by hash. A replicated stream of NATS 2.14 dies of the obvious way to have it:
-        see dex_server/jetstream/log.py."""
+        see dex_server/jetstream/log.py (G13)."""
         log, other = await world.open(), await world.open()
         stored = await filled(log, count)
         end = after(count, stored[-1]) if stored else BEGINNING
@@ -145,7 +146,7 @@ class LogContract:
         assert await contents(log) == payloads
 
     async def test_append_behind_a_refused_one_is_refused_too(self, world: LogWorld) -> None:
-        """X expects the end, Y expects X; a stranger is faster than X and as long."""
+        """X expects the end, Y expects X; a stranger is faster than X and as long (G13)."""
         log, stranger = await world.open(), await world.open()
         (first,) = await filled(log, 1)
         await stranger.append(b"stranger", after=after(1, first))
@@ -160,7 +161,7 @@ class LogContract:
         assert await contents(log) == [first, b"stranger", b"goes on"]
 
     async def test_same_bytes_at_the_same_place_are_stored_once(self, world: LogWorld) -> None:
-        """A resend is confirmed, or undecided, and then what stands is its own."""
+        """A resend is confirmed, or undecided, and then what stands is its own (G3)."""
         log, restarted = await world.open(), await world.open()
         await log.append(b"one", after=BEGINNING)
         await log.append(b"two", after=after(1, b"one"))
@@ -174,7 +175,7 @@ class LogContract:
     async def test_bytes_of_an_older_entry_are_not_confirmed_elsewhere(
         self, world: LogWorld
     ) -> None:
-        """Stored again, or undecided; but never taken for stored where they are not."""
+        """Stored again, or undecided; but never taken for stored where they are not (G1)."""
         log = await world.open()
         await log.append(b"one", after=BEGINNING)
         await log.append(b"two", after=after(1, b"one"))
@@ -185,6 +186,7 @@ class LogContract:
         assert said == ("undecided" if found is None else "stored")
 
     async def test_of_many_at_one_place_one_is_stored(self, world: LogWorld) -> None:
+        """The others are undecided, and find it standing there (G11, G13)."""
         servers = [await world.open() for _ in range(6)]
         (first,) = await filled(servers[0], 1)
         payloads = [b"%d" % number for number in range(len(servers))]

@@ -79,6 +79,11 @@ class MemoryLog:
         if self.entry(first_sequence) is not None:
             self.purge(first_sequence)
 
+    def lose(self, kept: int) -> None:
+        """Lose what stands behind an entry, as no log may."""
+        del self._entries[kept + 1 - self._first :]
+        self._last = Position(kept, hash_of(self._entries[-1].payload))
+
     def purge(self, first_sequence: int) -> None:
         """Remove what stands before a sequence, all of it if that is the next one."""
         del self._entries[: first_sequence - self._first]
@@ -146,6 +151,12 @@ class MemorySnapshots:
     def remove(self, name: SnapshotName) -> None:
         """Forget a snapshot."""
         self._stored.pop(name, None)
+
+    def damage(self, name: SnapshotName) -> None:
+        """Turn over a bit in the middle of the stored bytes, as a disk may."""
+        damaged = bytearray(self._stored[name])
+        damaged[len(damaged) // 2] ^= 1
+        self._stored[name] = bytes(damaged)
 
 
 class SnapshotsOver:

@@ -57,6 +57,7 @@ class SnapshotContract:
     async def test_bytes_that_are_not_the_names_are_invalid(
         self, snapshots: Snapshots, market: str
     ) -> None:
+        """A store that gives back other bytes is found out by their hash (G17)."""
         name = named(market, 1, b"expected")
         await snapshots.save(name, b"something else")
 

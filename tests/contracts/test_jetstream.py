@@ -74,6 +74,7 @@ async def settle(log: JetStreamLog, payload: bytes, *, place: Position) -> bool:
 async def test_broadcast_shows_the_stored_commits_in_order_and_no_refused_one(
     node: Nodes, cluster: Nodes, market: str, replicas: int
 ) -> None:
+    """On one node, and on three (G11)."""
     nodes = node if replicas == 1 else cluster
     heard: list[Msg] = []
     all_heard = asyncio.Event()
@@ -115,6 +116,7 @@ async def heard_from_every_node(nodes: Nodes, subject: str, heard: list[Msg]) ->
 async def test_append_to_a_paused_node_is_undecided_until_something_stands(
     tmp_path: Path, market: str
 ) -> None:
+    """No answer is no confirmation, and no refusal (G1)."""
     async with running(tmp_path) as nodes, log_on(nodes, market, append_timeout_s=0.2) as log:
         stored = await filled(log, 1)
         nodes.pause()
@@ -140,6 +142,7 @@ def own(stored: list[bytes]) -> bytes:
 async def test_append_to_a_killed_node_is_undecided_and_stored_after_its_return(
     tmp_path: Path, market: str
 ) -> None:
+    """What was stored before it was killed is there again (G1, G2)."""
     async with running(tmp_path) as nodes, log_on(nodes, market, append_timeout_s=0.2) as log:
         stored = await filled(log, 3)
         await nodes.kill()
@@ -154,7 +157,7 @@ async def test_append_to_a_killed_node_is_undecided_and_stored_after_its_return(
 async def test_resend_after_the_window_of_duplicates_is_not_stored_twice(
     client: Client, requester: Requester, market: str
 ) -> None:
-    """Ids are forgotten; the sequence is what fences."""
+    """Ids are forgotten; the sequence is what fences (G3)."""
     short = structs.replace(topology.log_of(market), duplicate_window_s=0.1)
     await topology.make(client, short, replicas=1)
     log = JetStreamLog(requester, market)
@@ -207,7 +210,7 @@ async def test_wrong_last_msg_id_still_stops_a_replicated_stream(
 async def test_log_stays_whole_when_a_server_dies_between_append_and_answer(
     log: JetStreamLog, requester: Requester, market: str
 ) -> None:
-    """The append that was given up lands, or does not; what follows respects it."""
+    """The append that was given up lands, or does not; what follows respects it (G11)."""
     (first,) = await filled(log, 1)
     append = asyncio.create_task(log.append(b"given up", after=after(1, first)))
     await asyncio.sleep(0)
@@ -224,6 +227,7 @@ async def test_log_stays_whole_when_a_server_dies_between_append_and_answer(
 async def test_single_entries_cannot_be_deleted(
     client: Client, log: JetStreamLog, market: str
 ) -> None:
+    """Not even with the servers' key, which may purge (G2)."""
     stored = await filled(log, 3)
 
     with pytest.raises(Exception, match="delete not permitted"):
@@ -249,6 +253,7 @@ async def test_topology_is_made_once_and_kept_and_differences_are_named(
 async def test_snapshot_whose_chunks_are_gone_is_invalid(
     client: Client, requester: Requester, market: str
 ) -> None:
+    """It counts as a damaged one (G17)."""
     await topology.make_shared(client, replicas=1)
     snapshots = JetStreamSnapshots(requester)
     name = named(market, 1, b"state")

@@ -1,4 +1,4 @@
-"""Whatever is sent is answered once, with its reason, and what is refused leaves no trace.
+"""Whatever is sent is answered once, with its reason, and what is refused leaves no trace (G6).
 
 A small share of `just fuzz`, which sends a million requests. What each world is held to stands in
 world.py; a round is the same for the same seed.

@@ -1,4 +1,4 @@
-"""Whatever is sent, it is answered with its reason, and what is refused leaves no trace.
+"""Whatever is sent, it is answered with its reason, and what is refused leaves no trace (G6).
 
 The reasons, and the order in which they are asked, are those of docs/PROTOCOL.md (*Refusals*).
 """

@@ -131,7 +131,7 @@ def times_accepted(log: list[bytes], order_id: str) -> int:
 async def test_bot_of_the_guide_trades_on_through_a_killed_node_and_a_killed_server(
     venue: Venue, traded: str
 ) -> None:
-    """Its position is what its receipts say and what the log says (G3)."""
+    """Its position is what its receipts say and what the log says (G4)."""
     rounds = 600
     async with connect(venue.urls, peer="maker") as exchange:
         await offer_plenty(exchange, traded)
@@ -171,7 +171,7 @@ async def test_bot_of_the_guide_trades_on_through_a_killed_node_and_a_killed_ser
 async def test_followers_miss_nothing_through_reconnections_a_stop_and_a_killed_node(
     venue: Venue, traded: str
 ) -> None:
-    """Every commit once, in order, the same in two processes; the books are the market's."""
+    """Every commit once, in order, the same in two processes; the books are the market's (G11)."""
     directory = venue.directory / traded
     directory.mkdir()
     load = venue.exchange.load(
@@ -257,6 +257,8 @@ async def test_only_node_there_is_is_not_left(tmp_path: Path) -> None:
 async def test_two_connections_show_the_same_commits_in_the_same_order(
     venue: Venue, traded: str
 ) -> None:
+    """Both trade meanwhile (G11)."""
+
     async def taken(exchange: Exchange, count: int) -> list[bytes]:
         async with exchange.events(traded) as events:
             begun.release()
@@ -350,7 +352,7 @@ async def test_market_that_is_not_there_cannot_be_followed_nor_traded(
 async def test_unknown_outcome_is_settled_by_the_same_id_and_executed_once(
     venue: Venue, traded: str
 ) -> None:
-    """A server is stopped with the order in hand, and goes on later (G3)."""
+    """A server is stopped with the order in hand, and goes on later (G4, G5)."""
     async with asyncio.timeout(PATIENCE_S), connect(venue.urls, peer="alice") as exchange:
         await exchange.submit(traded, side="buy", quantity=1, price=1)
         venue.server.send(signal.SIGSTOP)
@@ -371,7 +373,7 @@ async def test_unknown_outcome_is_settled_by_the_same_id_and_executed_once(
 async def test_batch_whose_outcome_is_unknown_is_settled_by_another_leader(
     venue: Venue, traded: str
 ) -> None:
-    """A server is stopped with a batch in hand and never comes back (G3)."""
+    """A server is stopped with a batch in hand and never comes back (G4)."""
     async with asyncio.timeout(PATIENCE_S), connect(venue.urls, peer="alice") as exchange:
         await exchange.submit(traded, side="buy", quantity=1, price=1)
         venue.server.send(signal.SIGSTOP)
@@ -394,6 +396,7 @@ async def test_batch_whose_outcome_is_unknown_is_settled_by_another_leader(
 async def test_nothing_happens_while_nobody_serves_and_another_node_is_tried(
     venue: Venue, traded: str
 ) -> None:
+    """What was told to be unavailable is not in the book afterwards (G7)."""
     async with asyncio.timeout(PATIENCE_S), connect(venue.urls, peer="alice") as exchange:
         receipt = await exchange.submit(traded, side="buy", quantity=1, price=1)
         before = exchange.node

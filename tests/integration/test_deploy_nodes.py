@@ -61,6 +61,7 @@ async def kept(url: str) -> bytes | None:
 async def test_ready_node_takes_a_stream_and_has_it_after_sigkill(
     tmp_path: Path, ended_after: AsyncExitStack
 ) -> None:
+    """What it confirmed is there; what a machine keeps without power this cannot tell (G2)."""
     (port,) = nodes.free_ports(1)
     node = start(nodes.alone(tmp_path, port=port), ended_after)
     await nodes.wait_until_ready([node])

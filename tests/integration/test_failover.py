@@ -92,6 +92,7 @@ async def led(place: Exchange, servers: Servers, market: str) -> str:
 async def test_leaders_that_are_killed_one_after_another_lose_and_double_nothing(
     place: Exchange, servers: Servers, led: str
 ) -> None:
+    """Four in a row, each under load, each verified (G2, G3, G18)."""
     led_by = []
     for number in range(4):
         leader = await servers.agree(led)
@@ -115,6 +116,7 @@ async def test_leaders_that_are_killed_one_after_another_lose_and_double_nothing
 async def test_leader_that_stood_still_follows_and_none_of_its_own_has_landed(
     place: Exchange, servers: Servers, led: str
 ) -> None:
+    """It wakes in the belief that it leads (G2, G13, G18)."""
     leader = await servers.agree(led)
     before = await place.status(led)
     load = place.load(led, *LONG, report=f"{led}.json")
@@ -140,6 +142,7 @@ async def test_leader_that_stood_still_follows_and_none_of_its_own_has_landed(
 async def test_leader_told_to_stop_hands_over_and_ends_well(
     place: Exchange, servers: Servers, led: str
 ) -> None:
+    """The successor is named, and need not find out (G18)."""
     leader = await servers.agree(led)
     before = await place.status(led)
     load = place.load(led, *BRIEF, report=f"{led}.json")
@@ -183,6 +186,7 @@ async def test_leader_that_is_killed_and_started_at_once_costs_one_change_of_lea
 async def test_node_that_leads_the_log_is_killed_and_the_market_goes_on(
     place: Exchange, servers: Servers, led: str
 ) -> None:
+    """NATS elects another one of the two that are left (G2, G18)."""
     leader = await servers.agree(led)
     before = await place.status(led)
     load = place.load(led, *LONG, report=f"{led}.json")
@@ -207,7 +211,7 @@ async def test_node_that_leads_the_log_is_killed_and_the_market_goes_on(
 
 async def test_cut_route_between_two_servers_changes_no_leader(tmp_path: Path) -> None:
     """Each finds nobody who answers for the other, who lives: both go on, since both renew their
-    records, where the third node keeps them."""
+    records, where the third node keeps them (G18)."""
     markets = ["M-1", "M-2", "M-3"]
     async with (
         running_apart(tmp_path / "nodes") as (nodes, route),
@@ -259,7 +263,8 @@ async def test_leader_that_is_cut_off_from_the_records_but_not_from_the_log_give
     tmp_path: Path,
 ) -> None:
     """It cannot renew its record, so another is named; nor can it read that, so it goes on to
-    believe that it is named itself. It must not take back again and again what it lost."""
+    believe that it is named itself. It must not take back again and again what it lost
+    (G13, G18)."""
     async with (
         running_apart(tmp_path / "nodes") as (nodes, route),
         exchange(nodes.only(2), tmp_path) as place,
@@ -340,6 +345,7 @@ async def everywhere(place: Exchange, ask: Callable[[Callers, int], Awaitable[No
 async def test_queries_are_answered_by_every_replica_as_of_the_commit_that_is_asked_for(
     place: Exchange, servers: Servers, led: str
 ) -> None:
+    """Each is asked right after a receipt, and knows what that says (G14)."""
     answering: set[str] = set()
 
     async def ask(callers: Callers, number: int) -> None:

@@ -209,7 +209,7 @@ class Polite:
 @pytest.mark.parametrize("message", [ALLOWED, REFUSED], ids=["allowed", "refused"])
 async def test_flood_is_cut_and_others_stay(tmp_path: Path, message: bytes) -> None:
     """A peer that floods is cut, whether or not it may send that; one that does not stays, and so
-    does the exchange's own account, which sends as much."""
+    does the exchange's own account, which sends as much (G21)."""
     async with grounds(tmp_path) as ground:
         await ground.nodes.start()
         guard = ground.guard()

@@ -31,6 +31,7 @@ def servers(place: Exchange) -> Servers:
 async def test_markets_are_shared_evenly_by_servers_that_come_and_go_under_load(
     place: Exchange, servers: Servers
 ) -> None:
+    """No order is lost meanwhile, nor executed twice (G2, G18)."""
     markets = [f"M-{number}" for number in range(10)]
     first = ("server-1", "server-2", "server-3")
     servers.start(*first)
@@ -80,6 +81,7 @@ async def incarnations_of(place: Exchange) -> dict[str, str]:
 async def test_last_server_told_to_stop_ends_well_and_leads_at_once_when_it_is_back(
     place: Exchange, servers: Servers, market: str
 ) -> None:
+    """Nobody was there to take over, and nothing is missing (G18)."""
     servers.start("server-1", "server-2")
     await place.open(market)
     leader = await servers.agree(market)

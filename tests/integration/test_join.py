@@ -218,6 +218,7 @@ async def test_newcomer_takes_an_older_snapshot_than_the_damaged_one_and_says_wh
     change: Callable[[bytes], bytes],
     why: str,
 ) -> None:
+    """With the log cut before the older one, nothing else would lead there (G17)."""
     async with connected(place.nodes) as client:
         older, newest = (await stored(client, led))[-2:]
         await replaced(client, newest, change)
@@ -236,6 +237,7 @@ async def test_newcomer_takes_an_older_snapshot_than_the_damaged_one_and_says_wh
 async def test_newcomer_reads_the_whole_log_when_no_snapshot_is_good(
     place: Exchange, servers: Servers, led: str, newcomer: str
 ) -> None:
+    """It comes to the state that the others have (G17)."""
     async with connected(place.nodes) as client:
         snapshots = await stored(client, led)
         for snapshot in snapshots:

@@ -168,7 +168,7 @@ async def test_two_that_append_at_once_make_one_chain(
     cluster: Nodes, market: str, window: int
 ) -> None:
     """Each begins several appends from the log's end, as leaders do: what is stored of them is the
-    beginning of what one of the two sent."""
+    beginning of what one of the two sent (G11, G13)."""
     async with (
         connected(cluster, index=0) as one,
         connected(cluster, index=1) as two,
@@ -241,6 +241,8 @@ async def place(tmp_path: Path) -> AsyncIterator[Exchange]:
 async def test_commands_sent_twice_are_executed_once_through_twenty_changes_of_leader(
     place: Exchange,
 ) -> None:
+    """Each peer sends its next command when the one before is acknowledged, and it finds that done
+    (G3, G4, G5, G12)."""
     servers = Servers(place, "--snapshot-commits", "200")
     servers.start("server-1")
     for market in MARKETS:

@@ -111,6 +111,7 @@ async def test_without_json_the_text_is_on_stdout(venue: Exchange, market: str) 
 async def test_batches_of_several_peers_to_two_markets_are_verified(
     venue: Exchange, market: str, batch: str
 ) -> None:
+    """The log is read back, and each order's quantity counted again (G10)."""
     other = f"{market}-2"
     await venue.open(market)
     await venue.open(other)
@@ -262,7 +263,8 @@ async def test_orders_that_nobody_executes_are_given_up_at_their_deadline(
 async def test_a_load_goes_on_over_the_server_s_death_and_the_node_s(
     place: Exchange, market: str, batch: str
 ) -> None:
-    """No acknowledged order is lost, and none is executed twice, whoever dies under it (G2, G3)."""
+    """No acknowledged order is lost, and none is executed twice, whoever dies under it
+    (G2, G3, G4)."""
     server = place.server()
     await place.open(market)
     load = await started(

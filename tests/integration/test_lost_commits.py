@@ -85,6 +85,7 @@ async def shortened(client: Client, market: str, payloads: list[bytes]) -> None:
 async def test_log_that_loses_its_end_is_noticed_by_leader_follower_and_newcomer(
     place: Exchange, servers: Servers, market: str
 ) -> None:
+    """The newcomer knows it by a snapshot (G16)."""
     await place.open(market)
     leader = await servers.agree(market)
     (follower,) = {"server-1", "server-2"} - {leader}
@@ -120,6 +121,7 @@ async def test_log_that_loses_its_end_is_noticed_by_leader_follower_and_newcomer
 async def test_forged_commit_stops_its_market_on_every_server_and_no_other(
     place: Exchange, servers: Servers, market: str
 ) -> None:
+    """It is in the log, and its digest is another book's (G15)."""
     other = f"{market}-other"
     for name in (market, other):
         await place.open(name)

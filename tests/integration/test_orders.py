@@ -257,7 +257,7 @@ async def test_order_rests_trades_is_amended_and_canceled(peer: Peer) -> None:
 
 
 async def test_every_kind_of_order_leaves_the_book_that_its_events_tell(peer: Peer) -> None:
-    """The digest is compared after each commit, by a book that knows no matching rule."""
+    """The digest is compared after each commit, by a book that knows no matching rule (G11)."""
     await peer.send(*(submit("sell", "1", f"10{n}", n) for n in range(5)[1:]))
     await peer.send(*(submit("buy", "2", f"9{n}", 10 + n) for n in range(5)[1:]))
     for number, (side, quantity, price, more) in enumerate(
@@ -322,6 +322,7 @@ async def test_batch_is_answered_element_by_element(peer: Peer) -> None:
 
 
 async def test_resent_command_is_answered_again_and_not_executed_again(peer: Peer) -> None:
+    """By hand, with nothing but the protocol (G3, G5)."""
     await peer.send(submit("sell", "1", "100", 1, "bob"), peer="bob")
     first = await peer.send(submit("buy", "3", "100", 1))
     again = await peer.send(submit("buy", "3.000", "100.00", 1))
@@ -377,6 +378,7 @@ async def test_rejected_command_is_in_the_log_with_the_hash_of_its_content(peer:
 
 
 async def test_events_are_the_stored_bytes_with_their_sequence(peer: Peer) -> None:
+    """The broadcast and the query `log` give the same bytes (G11)."""
     for number in (1, 2, 3):
         receipt = await peer.send(submit("buy", "1", "100", number))
     await peer.follow(receipt["sequence"])
@@ -394,6 +396,7 @@ async def test_events_are_the_stored_bytes_with_their_sequence(peer: Peer) -> No
 
 
 async def test_queries_about_the_state_tell_what_the_receipts_told(peer: Peer) -> None:
+    """Book, orders and trades, asked as of the last receipt (G14)."""
     await peer.send(submit("sell", "1", "100", 1, "bob"), peer="bob")
     await peer.send(submit("buy", "0.4", "100", 1))
     await peer.send(submit("buy", "1", "99.5", 2), submit("buy", "2", "99.5", 3))

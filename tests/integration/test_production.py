@@ -231,6 +231,7 @@ async def test_who_speaks_plain_text_is_refused(production: Production) -> None:
 
 
 async def test_who_brings_no_key_is_refused(production: Production) -> None:
+    """By the files of the production example (G20)."""
     with pytest.raises(CannotConnect, match="refused somebody without a key"):
         async with asking(production, None):
             pass

@@ -98,6 +98,7 @@ async def test_empty_query_is_one_with_its_defaults(wire: Callers, opened: str) 
 async def test_peer_that_pulls_the_log_is_limited_and_others_are_answered(
     wire: Callers, opened: str
 ) -> None:
+    """It is told so, and is answered again when it has waited (G21)."""
     for first in (1, 1_001):
         batch = [
             {"op": "submit", "side": "buy", "quantity": "1", "price": "100"}

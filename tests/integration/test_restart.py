@@ -1,4 +1,5 @@
-"""Whatever ends and comes back, no acknowledged order is lost, and none is executed twice.
+"""Whatever ends and comes back, no acknowledged order is lost, and none is executed twice
+(G2, G3).
 
 The load generator keeps sending meanwhile, as a peer would, and verifies in the end: each order
 that was acknowledged is in the log exactly once, and the log is what its receipts say.
@@ -52,6 +53,7 @@ async def test_server_that_is_killed_under_load_goes_on_where_it_was(
 async def test_server_told_to_stop_under_load_answers_and_loses_nothing(
     place: Exchange, market: str
 ) -> None:
+    """The load goes on with the server that is started next (G18)."""
     server = place.server()
     await place.open(market)
     load = place.load(market, *LONG)
@@ -126,6 +128,7 @@ async def damage_snapshot(place: Exchange, market: str, sequence: int) -> None:
 async def test_restart_from_a_snapshot_needs_only_the_log_behind_it(
     place: Exchange, market: str
 ) -> None:
+    """The log before it is gone (G17)."""
     before, sequences = await with_snapshots(place, market)
     await trim(place, market, sequences[-1])
 
@@ -142,6 +145,7 @@ async def test_restart_from_a_snapshot_needs_only_the_log_behind_it(
 async def test_restart_with_a_damaged_snapshot_takes_the_older_one(
     place: Exchange, market: str
 ) -> None:
+    """Its hash is all that shows the damage (G17)."""
     before, sequences = await with_snapshots(place, market)
     await trim(place, market, sequences[-2])
     await damage_snapshot(place, market, sequences[-1])
@@ -161,7 +165,7 @@ async def test_restart_with_a_damaged_snapshot_takes_the_older_one(
 async def test_node_that_is_killed_under_load_and_comes_back_has_everything(
     place: Exchange, market: str
 ) -> None:
-    """The node syncs every message to disk; server and client go on by themselves."""
+    """The node syncs every message to disk; server and client go on by themselves (G18)."""
     server = place.server()
     await place.open(market)
     load = place.load(market, *LONG)
@@ -180,6 +184,7 @@ async def test_node_that_is_killed_under_load_and_comes_back_has_everything(
 async def test_server_told_to_stop_without_nats_ends_well(
     place: Exchange, market: str, how: str, load: tuple[str, ...]
 ) -> None:
+    """There is nobody to hand over to, and nothing to wait for (G18)."""
     server = place.server()
     await place.open(market)
     if load:
@@ -214,7 +219,7 @@ async def test_two_servers_of_one_market_lose_and_double_nothing(
     place: Exchange, market: str
 ) -> None:
     """Each is held up until the other leads, and then goes on in the belief that it leads itself:
-    the log takes what follows on its end, and nothing else."""
+    the log takes what follows on its end, and nothing else (G11, G13)."""
     first = place.server()
     await place.open(market)
     load = place.load(market, *LONG)

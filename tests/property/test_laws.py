@@ -182,6 +182,7 @@ class Ledger:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_laws_hold_under_a_seeded_workload(seed: int) -> None:
+    """Priority, an uncrossed book and conserved quantities, after every command (G8, G9, G10)."""
     run, ledger = Run(Seeded(random.Random(seed))), Ledger()
     for _ in range(STEPS):
         ledger.follow(run, run.step())
@@ -193,6 +194,7 @@ def test_laws_hold_under_a_seeded_workload(seed: int) -> None:
 @given(st.data())
 @settings(max_examples=25, suppress_health_check=SLOW_IS_NOT_WRONG)
 def test_laws_hold_whatever_is_done(data: st.DataObject) -> None:
+    """The same laws, with whatever Hypothesis draws (G8, G9, G10)."""
     run, ledger = Run(Drawn(data.draw)), Ledger()
     for _ in range(30):
         ledger.follow(run, run.step())
@@ -201,7 +203,7 @@ def test_laws_hold_whatever_is_done(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("seed", range(100, 108))
 def test_no_id_is_executed_twice(seed: int) -> None:
-    """Whatever was sent may be sent again, at any time: it makes no event."""
+    """Whatever was sent may be sent again, at any time: it makes no event (G3, G5)."""
     run = Run(Seeded(random.Random(seed)))
     sent: list[Send] = []
     for _ in range(STEPS):
@@ -225,6 +227,7 @@ def is_remembered(step: Send, run: Run) -> bool:
 
 @pytest.mark.parametrize("seed", range(200, 208))
 def test_receipt_says_what_the_events_say(seed: int) -> None:
+    """Trade by trade, in their order (G1)."""
     run = Run(Seeded(random.Random(seed)))
     for _ in range(STEPS):
         done = run.step()

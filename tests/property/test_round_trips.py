@@ -35,6 +35,7 @@ def replayed(run: Run, market: Market) -> Market:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_replay_twice_leads_to_the_same_state(seed: int) -> None:
+    """Every reader of a log comes to one state, to the byte (G11)."""
     run = ran(seed)
     first, second = replayed(run, run.follower()), replayed(run, run.follower())
 
@@ -44,6 +45,7 @@ def test_replay_twice_leads_to_the_same_state(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_snapshot_and_tail_are_the_full_replay(seed: int) -> None:
+    """Cut at any of several places (G17)."""
     run = ran(seed)
     expected = run.market.snapshot()
     cuts = sorted(random.Random(seed).sample(range(1, len(run.payloads)), 5))
@@ -58,7 +60,7 @@ def test_snapshot_and_tail_are_the_full_replay(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_another_leader_goes_on_as_the_first_would(seed: int) -> None:
-    """What a follower knows is all that deciding needs."""
+    """What a follower knows is all that deciding needs (G11)."""
     run = ran(seed)
     heir = Market.restore(replayed(run, run.follower()).snapshot(), run.bounds)
     for _ in range(STEPS // 2):

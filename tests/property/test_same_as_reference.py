@@ -20,6 +20,7 @@ STEPS = int(os.environ.get("DEX_TWIN_STEPS", "100000"))
 
 @pytest.mark.parametrize("part", range(10))
 def test_seeded_workload_is_executed_as_the_reference_does(part: int) -> None:
+    """Receipts, events and digest, after every command (G8)."""
     for seed in range(part, SEEDS, 10):
         twins = Twins(Seeded(random.Random(seed)), check_every=7)
         for _ in range(STEPS // SEEDS):

@@ -20,6 +20,7 @@ TEXTS = list(texts())
     ("path", "play"), TEXTS, ids=[f"{path.parent.name}/{path.stem}" for path, _ in TEXTS]
 )
 def test_scenario_comes_out_as_it_is_written(path: Path, play: Callable[[str], str]) -> None:
+    """Books before and after, as a reader can check them by eye (G8)."""
     text = path.read_text("utf-8")
 
     assert play(text) == text

@@ -1,4 +1,4 @@
-"""What bob can do to alice with a valid key of his own: nothing.
+"""What bob can do to alice with a valid key of his own: nothing (G20).
 
 He speaks NATS' protocol by hand. After each attack the log has just what was legitimate, alice's
 orders stand, no stream has changed, and bob was told why.
@@ -361,7 +361,7 @@ async def test_message_trace_is_sent_nowhere_that_bob_may_not_publish_to(scene: 
 
 
 async def test_captured_request_is_never_executed_again(scene: Scene) -> None:
-    """Neither while its outcome is remembered, nor after."""
+    """Neither while its outcome is remembered, nor after (G3)."""
     captured = submit(1, "bob")
     await scene.bob_trades(1)
     again = await scene.bob.ask(scene.orders("bob"), captured)

@@ -1,4 +1,4 @@
-"""Every right that is generated is tried, and would be noticed if it were wider.
+"""Every right that is generated is tried, and would be noticed if it were wider (G20).
 
 Permissions and accounts are two walls, one behind the other: each is tried by itself, on nodes
 without the other one.

@@ -1,4 +1,4 @@
-"""Who has no valid key hears the events, if anything, and does nothing else.
+"""Who has no valid key hears the events, if anything, and does nothing else (G20).
 
 What `dex-client` says of it is one sentence, on stderr, and its exit code is 2.
 """

@@ -16,6 +16,7 @@ from deploy import accounts
 from deploy.accounts import Holders
 from dex_protocol.reasons import Reason, RetryReason
 from dex_server.replication import roles as roles_module
+from tests.tidy.citations import citations, guarantees, list_of_tests
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -125,12 +126,18 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 """Each table's name in its markers, and what makes it."""
 
-DOCUMENTS = {
+DOCUMENTS: dict[Path, list[str]] = {
     ROOT / "docs" / "PROTOCOL.md": ["access", "reasons"],
     ROOT / "docs" / "ARCHITECTURE.md": ["roles"],
+    ROOT / "docs" / "GUARANTEES.md": [],
     ROOT / "docs" / "SECURITY.md": ["access"],
 }
-"""Each document, and the tables that it must have; others it may have."""
+"""Each document, and the tables that it must have; others it may have. Beside each guarantee that
+it has, a list of tests is a must."""
+
+
+def _tests_of(number: int) -> Callable[[], str]:
+    return lambda: list_of_tests(number, citations())
 
 
 class NoPlace(Exception):
@@ -138,12 +145,14 @@ class NoPlace(Exception):
 
 
 def renewed(text: str, must_have: list[str]) -> str:
-    """Put today's tables between the markers of a document.
+    """Put today's tables, and lists of tests, between the markers of a document.
 
     Raises:
-        NoPlace: for one of `must_have` there are no markers.
+        NoPlace: for one of `must_have`, or for a guarantee's tests, there are no markers.
     """
-    for name, made in TABLES.items():
+    lists = {f"tests of G{number}": _tests_of(number) for number in guarantees(text)}
+    must_have = [*must_have, *lists]
+    for name, made in (TABLES | lists).items():
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         if (begin in text) != (end in text) or (name in must_have and not pattern.search(text)):

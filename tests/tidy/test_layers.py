@@ -61,6 +61,7 @@ PURE_BUT_FOR_STATISTICS = (
     "dex_client.decimals",
     "dex_client.ids",
     "dex_client.retry",
+    "dex_client.settling",
     "dex_client.load.profile",
     "dex_client.load.record",
     "dex_client.load.report",

@@ -78,12 +78,21 @@ class Markets:
     """
 
     def __init__(
-        self, config: Config, ports: Ports, observer: Observer, tasks: asyncio.TaskGroup
+        self,
+        config: Config,
+        incarnation: str,
+        ports: Ports,
+        observer: Observer,
+        tasks: asyncio.TaskGroup,
     ) -> None:
-        """Take the ports, who wants to know how replicas stand, and who owns the tasks."""
+        """Take the ports, who wants to know how replicas stand, and who owns the tasks.
+
+        incarnation is new at each start.
+        """
         self.drivers: dict[str, Driver] = {}
         self.directory = ports.directory
         self._config = config
+        self._incarnation = incarnation
         self._ports = ports
         self._observer = observer
         self._tasks = tasks
@@ -227,6 +236,7 @@ class Markets:
         replica = Replica(
             market,
             server=self._config.name,
+            incarnation=self._incarnation,
             specification=msgspec.json.decode(specification, type=Specification),
             log_id=secrets.token_hex(16),
             settings=self._config.settings,

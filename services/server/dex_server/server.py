@@ -45,7 +45,7 @@ async def _serve(
 ) -> None:
     about = {"server": config.name}
     async with asyncio.TaskGroup() as tasks:
-        markets = Markets(config, ports, electing, tasks)
+        markets = Markets(config, incarnation, ports, electing, tasks)
         # Who has a record is pinged, so pings are answered before there is one.
         services = await _register(config, incarnation, ports, markets)
         markets.watch()

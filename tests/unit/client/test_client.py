@@ -127,6 +127,7 @@ def test_exact_number_is_written_exactly(number: Any, text: str) -> None:
 
 @pytest.mark.parametrize("number", [0.1, 1.0, True, None, Fraction(1, 2), b"1"])
 def test_inexact_number_is_refused(number: Any) -> None:
+    """A float is not the number that was written (G10)."""
     with pytest.raises(TypeError, match="expected price as a str, a Decimal or an int"):
         decimal_text("price", number)
 
@@ -179,7 +180,7 @@ async def test_own_id_is_kept_and_the_next_ones_are_above_it() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_bad_exchange_executes_every_order_once(seed: int) -> None:
-    """Whatever is lost, late, double or refused (G3)."""
+    """Whatever is lost, late, double or refused (G4)."""
     venue = Venue(faults_percent=40, seed=seed)
     exchange = venue.peer()
 
@@ -247,6 +248,7 @@ async def test_server_that_does_not_know_a_market_any_more_is_asked_again() -> N
 async def test_nothing_happened_when_every_copy_was_refused_or_reached_nobody(
     answer: Answer,
 ) -> None:
+    """Only then is it said (G7)."""
     venue = Venue()
     venue.instead = [answer] * 1_000
 
@@ -257,6 +259,7 @@ async def test_nothing_happened_when_every_copy_was_refused_or_reached_nobody(
 
 
 async def test_one_silent_copy_leaves_the_outcome_unknown() -> None:
+    """However many were refused after it (G7)."""
     venue = Venue()
     venue.instead = [silence, *[nobody] * 1_000]
 
@@ -308,6 +311,7 @@ async def test_settling_that_fails_leaves_the_outcome_unknown() -> None:
 
 
 async def test_id_forgotten_after_a_silent_copy_says_nothing_of_that_copy() -> None:
+    """`stale_id` is about the copy that it answers (G4)."""
     venue = Venue()
 
     def stale(commands: list[Command]) -> bytes:
@@ -401,7 +405,7 @@ async def test_batch_of_nothing_is_nothing() -> None:
 
 
 async def test_nobody_runs_further_ahead_than_a_market_remembers() -> None:
-    """The oldest unanswered and the newest sent id span at most 4,096 ids (G3)."""
+    """The oldest unanswered and the newest sent id span at most 4,096 ids (G4)."""
     venue = Venue()
     exchange = venue.peer()
     is_held, hold = asyncio.Event(), asyncio.Event()
@@ -590,7 +594,7 @@ async def test_orders_are_asked_for_page_by_page() -> None:
 
 
 async def test_query_asks_for_no_less_than_any_call_before_was_told() -> None:
-    """Any server may answer, and a follower may be behind: a peer reads what it wrote."""
+    """Any server may answer, and a follower may be behind: a peer reads what it wrote (G14)."""
     venue = Venue()
     asked: list[int] = []
 

@@ -558,6 +558,7 @@ async def test_iterator_that_nobody_has_any_more_stops_listening() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 async def test_any_loss_comes_out_as_the_log(seed: int) -> None:
+    """Broadcasts are lost, doubled and out of order, as Hypothesis likes (G11)."""
     venue = Venue()
     random = Random(seed)
 
@@ -686,6 +687,7 @@ def a_lie(venue: Venue, forge: Callable[[bytes], bytes]) -> bytes:
 async def test_replica_that_differs_says_so_and_heals(
     forge: Callable[[bytes], bytes], has_snapshot: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Its book is the market's again, from a snapshot or from the log (G15)."""
     venue = Venue()
     venue.store(5)
     if has_snapshot:
@@ -749,6 +751,7 @@ async def test_made_up_commit_that_the_log_does_not_have_is_dropped() -> None:
 async def test_wrong_snapshot_costs_time_only(
     damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The replica says so, and comes to the market's book all the same (G17)."""
     venue = Venue()
     venue.store(5)
     venue.takes_snapshot()

@@ -32,6 +32,7 @@ def test_a_clock_behind_the_highest_pair_does_not_go_below_it() -> None:
 
 
 def test_pairs_grow_with_any_clock() -> None:
+    """Also with one that goes back (G19)."""
     random = Random(SEED)
     highest = make_pair(NOW_MS, COUNT_MAX - 500)
     ids = Ids("alice", above=highest)
@@ -58,6 +59,7 @@ def test_a_peer_without_pairs_left_says_so() -> None:
 
 
 def test_the_window_is_what_a_market_remembers() -> None:
+    """The client's bound and the market's are one number (G4)."""
     window = Window()
 
     window.sent(RETRY_WINDOW_COUNT)
@@ -81,6 +83,7 @@ def test_the_oldest_unanswered_holds_back_the_newest() -> None:
 
 
 def test_the_span_is_never_exceeded_in_any_order_of_answers() -> None:
+    """The oldest unanswered id is what counts (G4)."""
     random = Random(SEED)
     window = Window(span_max=50)
     unanswered: dict[int, int] = {}

@@ -69,7 +69,7 @@ async def test_a_healthy_exchange_answers_every_order_once(batch: int, peers: in
 @pytest.mark.parametrize("batch", [1, 10])
 @pytest.mark.parametrize("seed", range(5))
 async def test_a_bad_exchange_answers_every_order_once_too(batch: int, seed: int) -> None:
-    """Whatever is lost, late, double or refused: settled, and what was told is in the log (G3)."""
+    """Whatever is lost, late, double or refused: settled, and what was told is in the log (G4)."""
     exchange = Exchange(faults_percent=30, seed=seed)
 
     record = await run(load(batch=batch, peers=2), exchange)
@@ -113,7 +113,7 @@ async def test_first_copies_leave_in_the_order_of_their_ids() -> None:
 
 
 async def test_nobody_runs_further_ahead_than_a_market_remembers() -> None:
-    """The oldest unanswered and the newest sent id span at most 4,096 ids (G3)."""
+    """The oldest unanswered and the newest sent id span at most 4,096 ids (G4)."""
     enough = asyncio.Event()
 
     class Waiting(Exchange):

@@ -127,6 +127,7 @@ def test_market_without_a_leader_is_a_problem_and_lags_are_the_servers_own(role:
 
 
 def test_books_that_differ_at_the_same_sequence_are_a_problem() -> None:
+    """At different sequences they may differ (G15)."""
     view = compare(
         [
             a_server(1, held(role="leader")),

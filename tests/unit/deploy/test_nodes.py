@@ -7,6 +7,7 @@ from deploy import nodes
 
 
 def test_single_node_listens_on_loopback_alone_and_syncs_always(tmp_path: Path) -> None:
+    """NATS' own default would be to sync every two minutes (G2)."""
     text = nodes.config_text(nodes.alone(tmp_path, port=4222))
 
     assert text == (

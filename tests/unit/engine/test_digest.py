@@ -24,6 +24,7 @@ def test_digest_of_an_empty_book_is_zero() -> None:
 
 
 def test_market_has_the_digest_of_its_book() -> None:
+    """Kept up order by order, it is that of what rests in the end (G11)."""
     market = a_market()
     send(market, buy("3 @ 100", 1))
     send(market, sell("1 @ 101", 1, peer="bob"), peer="bob")

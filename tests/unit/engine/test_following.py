@@ -101,6 +101,7 @@ def accepted(**changes: Any) -> Accepted:
 
 
 def test_follower_has_the_leaders_state_to_the_byte() -> None:
+    """It applied events, and matched nothing (G11)."""
     leader, follower = a_market(), Market("BTC-USD")
     follower.apply_commit(opening())
     follower.apply_commit(send(leader, buy("3 @ 100", 1)))
@@ -143,6 +144,7 @@ def test_empty_commit_moves_the_log_on() -> None:
 def test_commit_that_does_not_follow_is_named(
     what: str, changes: dict[str, Any], events: list[AnyEvent]
 ) -> None:
+    """By its sequence, with what was expected and what was found (G15)."""
     follower = a_follower()
     error = diverged(follower, commit(follower, events, **changes))
 
@@ -273,6 +275,7 @@ def test_new_term_is_followed() -> None:
 
 
 def test_lost_event_is_noticed_by_the_digest() -> None:
+    """The commit is good, but for a quantity that is not the leader's (G15)."""
     leader = a_market()
     follower = Market("BTC-USD")
     follower.apply_commit(opening())

@@ -479,6 +479,8 @@ def test_possible_commit_is_followed(events: list[AnyEvent]) -> None:
 
 @pytest.mark.parametrize("events", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
 def test_impossible_commit_is_refused_and_changes_nothing(events: list[AnyEvent]) -> None:
+    """Nothing else would notice, since the digest is right; a crossed book is among them
+    (G9, G15)."""
     assert refused(commit(events)).what == "events"
 
 
@@ -609,7 +611,8 @@ def changed_somewhere(data: st.DataObject, document: Any) -> None:
 @given(st.data())
 @settings(max_examples=150, suppress_health_check=SLOW_IS_NOT_WRONG)
 def test_log_with_anything_changed_is_refused_or_of_a_possible_state(data: st.DataObject) -> None:
-    """Of a change comes that one exception and no other change, or a market that obeys all laws."""
+    """Of a change comes that one exception and no other change, or a market that obeys all laws
+    (G15)."""
     run = data.draw(st.sampled_from(RUNS))
     index = data.draw(st.integers(1, len(run.payloads) - 1))
     market = run.follower()

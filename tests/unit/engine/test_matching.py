@@ -38,10 +38,12 @@ FIRST, OWN, LAST = order(2, "bob"), order(1), order(1, "bob")
 
 
 def test_best_price_is_met_first_then_the_oldest() -> None:
+    """However many levels the quantity takes (G8)."""
     assert planned() == [("trade", FIRST, 1_000), ("trade", OWN, 2_000), ("trade", LAST, 3_000)]
 
 
 def test_limit_ends_the_search() -> None:
+    """No price beyond it is looked at (G8)."""
     made = plan_of(limit=10_000)
 
     assert [step.maker.order_id for step in made.steps] == [FIRST, OWN]

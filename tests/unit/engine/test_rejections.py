@@ -1,4 +1,5 @@
-"""The ladder of refusals: the first reason that applies is given, in the order of docs/PROTOCOL.md.
+"""The ladder of refusals: the first reason that applies is given, in the order of docs/PROTOCOL.md
+(G6).
 
 Each table has one row per rung, in that order, and each row's command is refused by every later
 rung too, as far as one command can be.
@@ -140,6 +141,7 @@ def test_first_reason_of_the_ladder_is_given(
 def test_refusal_is_remembered_by_one_event(
     reason: str, made: Command, changes: dict[str, Any]
 ) -> None:
+    """A copy is refused for the same reason, whatever the book is by then (G5)."""
     market = prepared(**changes)
     receipt, events = execute(market, made)
     if reason == "id_reused":
@@ -290,6 +292,7 @@ def test_band_is_not_asked_before_the_first_trade() -> None:
 
 
 def test_expiry_is_asked_against_the_commits_time() -> None:
+    """Not against any clock: a follower could not repeat that (G19)."""
     market = prepared(max_open_orders=3)
     later = {"time_in_force": "gtd", "expires_at": NOW + 1}
 

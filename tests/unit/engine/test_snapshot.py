@@ -57,6 +57,7 @@ def test_restored_market_writes_the_same_bytes() -> None:
 
 
 def test_restored_market_goes_on_as_the_other_does() -> None:
+    """Its remembered outcomes and counters are those of the other, too (G17)."""
     market = a_busy_market()
     restored = Market.restore(market.snapshot())
     for made, peer in [
@@ -158,7 +159,7 @@ SNAPSHOT = a_busy_market().snapshot()
 
 @given(st.data())
 def test_damaged_snapshot_is_refused_or_of_a_possible_state(data: st.DataObject) -> None:
-    """Of a flipped bit comes that one exception, or a market that obeys all laws.
+    """Of a flipped bit comes that one exception, or a market that obeys all laws (G17).
 
     That it is the very state that was written, the hash of the bytes says, which is kept beside.
     """

@@ -1,4 +1,4 @@
-"""The retry window keeps the outcomes of the highest pairs; the lowest leaves first."""
+"""The retry window keeps the outcomes of the highest pairs; the lowest leaves first (G3, G5)."""
 
 import pytest
 from hypothesis import given

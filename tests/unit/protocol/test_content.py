@@ -105,6 +105,7 @@ def test_well_formed_command_is_read_back_with_the_same_content(command: Command
 
 @given(commands())
 def test_command_said_otherwise_has_the_same_content(command: Command) -> None:
+    """More zeros, or a default that is named, make no other command (G5)."""
     otherwise = structs.replace(command)
     if isinstance(otherwise, Submit):
         otherwise.time_in_force = time_in_force(otherwise)
@@ -120,6 +121,7 @@ def test_command_said_otherwise_has_the_same_content(command: Command) -> None:
 def test_command_with_one_field_changed_has_another_content(
     command: Command, data: st.DataObject
 ) -> None:
+    """So that a second command under an old id is told from a copy (G5)."""
     other = structs.replace(command)
     match other:
         case Submit():

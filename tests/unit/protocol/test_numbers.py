@@ -54,6 +54,7 @@ def test_text_that_is_no_decimal_is_not_read(text: str) -> None:
 
 @given(st.text(alphabet="0123456789.+-eE_ \u0663", max_size=40))
 def test_text_is_read_exactly_when_it_is_a_decimal_of_the_protocol(text: str) -> None:
+    """Any text at all: nothing is guessed at (G10)."""
     value = units(text)
 
     assert (value is not None) == (DECIMAL.fullmatch(text) is not None)
@@ -107,6 +108,7 @@ def test_scale_writes_a_count_as_the_decimal_it_is(step: str, count: int) -> Non
 
 
 def test_scale_counts_up_to_the_greatest_decimal_exactly() -> None:
+    """No float could: they have 53 bits (G10)."""
     scale = Scale("0.000000000000000001")
 
     assert scale.count("999999999999999999.999999999999999999") == 10**36 - 1

@@ -1,4 +1,4 @@
-"""What a peer sends is read as commands, or refused for the first reason that applies.
+"""What a peer sends is read as commands, or refused for the first reason that applies (G6).
 
 Asked here are the reasons 1001 to 1004, which need no state. The table is in the order of the
 ladder: malformed before unknown_value before wrong_peer.

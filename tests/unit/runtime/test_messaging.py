@@ -128,6 +128,7 @@ async def test_reply_for_a_request_that_was_never_made_is_dropped(
 async def test_inbox_of_each_requester_is_its_own_and_long_enough_not_to_be_guessed(
     client: Client, service: Client, market: str
 ) -> None:
+    """Who could guess it could answer in another's place, within one account (G20)."""
     inboxes: list[str] = []
 
     async def note(message: Msg) -> None:

@@ -100,6 +100,7 @@ class Harness:
         log: MemoryLog | None = None,
         snapshots: MemorySnapshots | None = None,
         server: str = "server-1",
+        incarnation: str = "first",
         specification: Specification | None = None,
         wall: int = NOW,
         **settings: Any,
@@ -112,6 +113,7 @@ class Harness:
         self.replica = Replica(
             "BTC-USD",
             server=server,
+            incarnation=incarnation,
             specification=specification or a_specification(),
             log_id="log",
             settings=Settings(**settings),

@@ -110,6 +110,7 @@ def test_group_ends_after_so_many_commands(leader: Harness) -> None:
 
 
 def test_more_commands_than_may_wait_are_busy_at_once(leader: Harness) -> None:
+    """They are not kept, so they cannot be executed later (G7)."""
     leader.send(buy("1 @ 100", 1))
     waiting = [
         leader.send(*(buy("1 @ 1", peer=peer) for _ in range(1_000)), peer=peer)
@@ -273,7 +274,7 @@ def test_wishes_whose_events_do_not_fit_one_commit_wait_for_the_next(leader: Har
 
 
 def test_command_that_waited_a_second_is_late_and_not_executed(leader: Harness) -> None:
-    """Two appends take 0.6 s each, and a third group would begin 1.2 s after it arrived."""
+    """Two appends take 0.6 s each, and a third group would begin 1.2 s after it arrived (G7)."""
     leader.send(buy("1 @ 100", 1))
     early = [
         leader.send(*(buy("1 @ 1", n) for n in range(first, first + 1_000))) for first in (2, 1_002)

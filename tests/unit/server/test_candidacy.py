@@ -206,6 +206,20 @@ def test_two_candidates_for_an_empty_market_open_it_once() -> None:
     one.check()
 
 
+def test_two_processes_of_one_name_do_not_take_one_entry_for_theirs(leader: Harness) -> None:
+    """One that was only paused, and the one that was started in its place (G13)."""
+    older = following(beside(leader, incarnation="older"))
+    newer = following(beside(leader, incarnation="newer"))
+    for server in (older, newer):
+        server.nominate()
+        server.run(hold=(Append,))
+    older.run()
+    newer.run()
+
+    assert older.replica.role == "leader"
+    assert newer.replica.role == "follower"
+
+
 def test_entry_that_is_stored_without_an_answer_begins_the_term_all_the_same() -> None:
     server = Harness()
     server.start()
@@ -239,6 +253,7 @@ def test_entry_that_nobody_knows_of_is_sent_again(leader: Harness) -> None:
 
 
 def test_candidate_that_is_dismissed_sends_back_what_it_held_and_follows(leader: Harness) -> None:
+    """What was held was never executed (G7)."""
     candidate = a_candidate(leader)
     held = candidate.send(buy("1 @ 100", 1))
     candidate.dismiss()

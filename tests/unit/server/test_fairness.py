@@ -133,6 +133,7 @@ def test_what_is_given_back_is_free_again() -> None:
 
 
 def test_order_of_another_peer_is_in_the_next_commit_whatever_one_floods(leader: Harness) -> None:
+    """It takes its turn, however much arrived before it (G21)."""
     leader.send(buy("1 @ 100", 1))
     flood = batches(leader, "bob", 8)
     number = leader.send(buy("1 @ 1", 2))
@@ -143,6 +144,7 @@ def test_order_of_another_peer_is_in_the_next_commit_whatever_one_floods(leader:
 
 
 def test_flood_of_one_peer_makes_only_itself_busy(leader: Harness) -> None:
+    """Half of the places are left for others (G21)."""
     leader.send(buy("1 @ 100", 1))
     flood = batches(leader, "bob", 17)
 
@@ -156,6 +158,7 @@ def test_flood_of_one_peer_makes_only_itself_busy(leader: Harness) -> None:
 
 
 def test_orders_of_a_peer_are_executed_in_the_order_it_sent_them(leader: Harness) -> None:
+    """Alone and in batches, with another peer's between them (G12)."""
     leader.send(buy("1 @ 100", 1))
     for first in range(2, 600, 150):
         leader.send(*(buy("1 @ 1", n) for n in range(first, first + 149)))

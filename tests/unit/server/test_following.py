@@ -171,7 +171,7 @@ def test_heard_behind_the_answer_to_where_the_log_ends_is_no_loss(
 def test_commit_that_does_not_follow_stops_the_replica_only_if_it_was_read(
     leader: Harness, follower: Harness, changes: dict[str, object], word: str, is_heard: bool
 ) -> None:
-    """Who can broadcast can make up what he likes; the log is the truth."""
+    """Who can broadcast can make up what he likes; the log is the truth (G15)."""
     leader.commit(1)
     follower.hear()
     fields = {
@@ -308,7 +308,7 @@ def in_doubt(follower: Harness, *, log_end: int) -> None:
 def test_log_that_ends_too_early_is_asked_again_before_anybody_stops(
     leader: Harness, follower: Harness
 ) -> None:
-    """It may be a node that was cut off, and will notice."""
+    """It may be a node that was cut off, and will notice (G16)."""
     leader.commit(1, 3)
     follower.hear()
     in_doubt(follower, log_end=2)

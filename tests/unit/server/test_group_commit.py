@@ -64,7 +64,7 @@ KINDS: list[tuple[str, list[Command], Command, str | None]] = [
 def test_receipt_is_sent_only_when_its_commit_is_stored(
     leader: Harness, before: list[Command], command: Command, reason: str | None
 ) -> None:
-    """Refusals and duplicates too rest on a state that only the log makes true."""
+    """Refusals and duplicates too rest on a state that only the log makes true (G1)."""
     for earlier in before:
         leader.send(earlier)
         leader.run()
@@ -81,6 +81,7 @@ def test_receipt_is_sent_only_when_its_commit_is_stored(
 
 
 def test_too_many_peers_and_open_orders_are_answered_after_the_append() -> None:
+    """They rest on how many there are, which only the log makes true (G1)."""
     leader = a_leader(specification=a_specification(max_peers=1, max_open_orders=1))
     leader.send(buy("1 @ 100", 1))
     leader.run()
@@ -114,6 +115,7 @@ def test_too_many_peers_and_open_orders_are_answered_after_the_append() -> None:
 def test_refusal_that_needs_no_state_is_sent_at_once_and_leaves_no_commit(
     leader: Harness, payload: bytes, reason: str
 ) -> None:
+    """It rests on nothing that could still change (G6)."""
     leader.send(buy("1 @ 100", 1))
 
     number = leader.send_raw(payload)
@@ -140,7 +142,7 @@ def test_batch_with_a_malformed_element_is_answered_with_the_others(leader: Harn
 
 
 def test_duplicate_is_proven_by_an_empty_commit(leader: Harness) -> None:
-    """Whether the first copy's commit still is the market's, only a newer one says."""
+    """Whether the first copy's commit still is the market's, only a newer one says (G1, G5)."""
     leader.send(buy("1 @ 100", 1))
     leader.run()
 
@@ -175,7 +177,7 @@ def test_query_of_a_stored_state_is_answered_at_once_without_a_commit(leader: Ha
 def test_query_while_a_commit_is_pending_is_answered_as_of_it_once_it_is_stored(
     leader: Harness,
 ) -> None:
-    """Only stored state is ever told: the book is ahead of the log until then."""
+    """Only stored state is ever told: the book is ahead of the log until then (G14)."""
     leader.send(buy("1 @ 100", 1))
     numbers = [leader.ask(BookQuery()), leader.ask(OrderQuery(order_id=order(1))), leader.ask()]
 
@@ -189,6 +191,7 @@ def test_query_while_a_commit_is_pending_is_answered_as_of_it_once_it_is_stored(
 
 
 def test_query_of_the_newest_commit_waits_for_all_before_it() -> None:
+    """A commit that is stored may rest on one that nobody has confirmed yet (G14)."""
     leader = a_leader(window=3)
     leader.send(buy("1 @ 100", 1))
     early = leader.ask()
@@ -207,6 +210,7 @@ def test_query_of_the_newest_commit_waits_for_all_before_it() -> None:
 
 
 def test_min_sequence_waits_for_that_commit(leader: Harness) -> None:
+    """Whoever passes the sequence of a receipt reads what it wrote (G14)."""
     number = leader.ask(StatusQuery(min_sequence=3))
     leader.send(buy("1 @ 100", 1))
     leader.run()
@@ -219,6 +223,7 @@ def test_min_sequence_waits_for_that_commit(leader: Harness) -> None:
 
 
 def test_min_sequence_that_does_not_come_is_unavailable_after_a_second(leader: Harness) -> None:
+    """Rather no answer than an older one (G14)."""
     number = leader.ask(StatusQuery(min_sequence=2))
 
     leader.pass_time(ms=999)
@@ -254,6 +259,7 @@ def test_queries_are_answered_although_every_commit_is_full(leader: Harness) -> 
 def test_wish_of_an_operator_is_answered_after_its_append_and_comes_before_commands(
     leader: Harness,
 ) -> None:
+    """Operators are told nothing earlier than peers are (G1)."""
     leader.send(buy("1 @ 100", 1))
     waiting = leader.send(buy("1 @ 100", 2))
     wish = leader.administer("halt")

@@ -85,6 +85,7 @@ def test_command_for_an_order_that_is_due_comes_too_late(leader: Harness) -> Non
 
 
 def test_clock_that_goes_back_takes_no_time_from_the_log(leader: Harness) -> None:
+    """Commits go on, all at the highest time that there was (G19)."""
     leader.send(buy("1 @ 100", 1))
     leader.run()
     leader.wall -= 60 * SECOND

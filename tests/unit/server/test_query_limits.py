@@ -411,6 +411,7 @@ async def test_peer_that_asks_at_once_is_lent_two_reads_at_most(server: Server) 
 
 
 async def test_peer_whose_reads_wait_leaves_turns_and_places_to_others(server: Server) -> None:
+    """Another one's read begins while it waits for its own (G21)."""
     log = server.stored.log
     log.is_open.clear()
     waiting = [server.ask_for_log("alice") for _ in range(limits.PEER_QUERIES_COUNT_MAX)]

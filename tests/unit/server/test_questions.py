@@ -32,6 +32,7 @@ def test_follower_answers_from_its_own_state_in_its_own_name(
 def test_follower_answers_once_it_has_the_commit_that_is_asked_for(
     leader: Harness, follower: Harness
 ) -> None:
+    """It waits, rather than tell what was before (G14)."""
     number = follower.ask(StatusQuery(min_sequence=3))
     leader.commit(1)
     follower.hear()
@@ -70,6 +71,7 @@ def test_replica_without_a_state_holds_queries_until_it_has_one_or_a_second(
 def test_replica_that_is_far_behind_holds_queries_until_it_has_caught_up(
     leader: Harness, follower: Harness
 ) -> None:
+    """What it has is stored, and too old to be told (G14)."""
     leader.commit(1, LAG_COUNT_MAX + 1)
     follower.hear(but=range(LAG_COUNT_MAX))
     follower.run(hold=(ReadLog,))
@@ -81,6 +83,7 @@ def test_replica_that_is_far_behind_holds_queries_until_it_has_caught_up(
 
 
 def test_replica_in_doubt_of_its_log_answers_nothing(leader: Harness, follower: Harness) -> None:
+    """What it has may be lost, or the log it asks may be behind (G14, G16)."""
     leader.commit(1)
     follower.hear()
     follower.log = cut(leader.log, 1)
@@ -140,7 +143,7 @@ def test_queries_that_are_given_up_or_sent_back_leave_their_places(follower: Har
 
 
 def test_peers_take_turns(leader: Harness, follower: Harness) -> None:
-    """Whoever asks last waits for one query of each other peer, not for all of them."""
+    """Whoever asks last waits for one query of each other peer, not for all of them (G21)."""
     leader.send(*(sell("0.001 @ 100", n) for n in range(1, 1_001)))
     leader.run()
     long = BookQuery(min_sequence=2, depth=1_000, orders=True)

@@ -34,6 +34,7 @@ def reasons(leader: Harness, number: int) -> list[str]:
 
 
 def test_order_beyond_the_rate_is_sent_back_at_once_and_leaves_no_commit() -> None:
+    """It costs the market nothing (G7, G21)."""
     leader = limited(**FIVE_A_SECOND)
     for number in range(1, 6):
         leader.send(buy("1 @ 100", number))
@@ -88,7 +89,7 @@ def test_refusal_that_needs_no_state_comes_before_the_rate() -> None:
 
 @pytest.mark.parametrize("repeated", [buy("1 @ 100", 1), buy("2 @ 100", 1)])
 def test_what_is_remembered_is_answered_when_nothing_is_left(repeated: Any) -> None:
-    """Only the answer to a resent command settles what became of it."""
+    """Only the answer to a resent command settles what became of it (G4, G5)."""
     leader = limited(orders_per_second=1, orders_burst=1)
     leader.send(buy("1 @ 100", 1))
     leader.run()
@@ -125,6 +126,7 @@ def test_amends_count_as_orders_and_cancels_pass_beside_them() -> None:
 
 
 def test_one_peers_rate_is_not_anothers() -> None:
+    """Each is at its own limit, whatever the other sends (G21)."""
     leader = limited(orders_per_second=1, peers={"bob": PeerFields(orders_per_second=2)})
     numbers = [leader.send(buy("1 @ 100", n, peer="bob"), peer="bob") for n in range(1, 6)]
     own = [leader.send(buy("1 @ 100", n)) for n in range(1, 4)]
@@ -148,6 +150,7 @@ def test_changed_rate_holds_from_its_commit_on() -> None:
 
 
 def test_new_term_begins_with_full_buckets() -> None:
+    """Rates are the leader's own: nothing of them is in the log (G21)."""
     leader = limited(**FIVE_A_SECOND)
     leader.send(*(buy("1 @ 100", n) for n in range(1, 6)))
     leader.run()

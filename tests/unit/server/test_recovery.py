@@ -108,6 +108,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 def test_damaged_snapshot_is_passed_over_for_the_older_one(
     past: Harness, how: str, is_noticed_by: str
 ) -> None:
+    """And said, with what is wrong with it (G17)."""
     newest = stored(past)[0]
     damaged = DAMAGES[how](past.snapshots.load(newest))
     past.snapshots.save(newest, damaged)
@@ -158,7 +159,7 @@ def test_snapshot_with_the_hash_of_wrong_bytes_is_passed_over(past: Harness) -> 
 
 
 def test_snapshot_of_a_state_that_can_be_but_was_not_is_passed_over(past: Harness) -> None:
-    """Only the hash in its name tells."""
+    """Only the hash in its name tells (G17)."""
     newest = stored(past)[0]
     state = gzip.decompress(past.snapshots.load(newest))
     other = state.replace(b'"last_price":null', b'"last_price":"7"')
@@ -200,6 +201,7 @@ def test_snapshot_that_does_not_unpack_to_one_bounded_state_is_passed_over(
 
 
 def test_all_snapshots_damaged_means_the_whole_log(past: Harness) -> None:
+    """The log alone leads to the same state (G17)."""
     for name in stored(past):
         past.snapshots.save(name, b"")
     server = restarted(past)
@@ -261,7 +263,7 @@ def stopped_with(server: Harness, *words: str) -> None:
 
 
 def test_log_with_another_commit_than_a_snapshots_has_lost_commits(past: Harness) -> None:
-    """It grew anew over what was stored there once."""
+    """It grew anew over what was stored there once (G16)."""
     assert stored(past)[0].position.sequence == 9
     other = Harness(log=cut(past.log, 8), wall=past.wall)
     other.start()
@@ -274,7 +276,7 @@ def test_log_with_another_commit_than_a_snapshots_has_lost_commits(past: Harness
 
 
 def test_log_that_ends_before_a_snapshot_has_lost_commits(past: Harness) -> None:
-    """A snapshot is stored only after its commit, so that commit was acknowledged."""
+    """A snapshot is stored only after its commit, so that commit was acknowledged (G16)."""
     server = in_doubt(restarted(past, log=cut(past.log, 7)))
 
     stopped_with(server, "ends at 7", "commit 9", "lost")
@@ -296,6 +298,7 @@ def test_log_that_is_empty_beside_snapshots_has_lost_commits(past: Harness) -> N
 
 
 def test_log_that_ends_before_what_this_replica_knew_has_lost_commits() -> None:
+    """A leader that was deposed still knows what it saw stored (G16)."""
     leader = a_leader()
     leader.commit(1, 3)
     leader.send(buy("1 @ 100", 4))
@@ -330,6 +333,7 @@ def test_trimmed_log_with_a_snapshot_is_enough(past: Harness) -> None:
 
 
 def test_log_trimmed_beyond_the_snapshots_stops_the_replica(past: Harness) -> None:
+    """There is no way left to its state (G17)."""
     past.log.trim(10)
     past.snapshots.remove(stored(past)[0])
 
@@ -379,6 +383,7 @@ def _commit(past: Harness, **changes: object) -> bytes:
 def test_commit_that_does_not_follow_stops_the_replica_and_is_named(
     past: Harness, changes: dict[str, object] | None, word: str
 ) -> None:
+    """On its way to a state already, before it could lead or tell anything (G15)."""
     if word == "term":
         market = restarted(Harness(log=cut(past.log, 7), wall=past.wall)).replica.market
         assert market is not None

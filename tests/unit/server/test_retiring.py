@@ -18,6 +18,7 @@ from tests.unit.server.harness import Harness, a_leader, beside, following, lead
 def test_what_is_in_a_commit_is_answered_when_stored_and_what_waited_sent_back(
     window: int,
 ) -> None:
+    """Whoever it can answer, it answers itself (G7, G18)."""
     leader = a_leader(window=window)
     numbers = [leader.send(buy("1 @ 100", n)) for n in range(1, 8)]
     told = leader.ask()
@@ -100,6 +101,7 @@ def test_commit_that_nobody_knows_of_is_settled_first(leader: Harness) -> None:
 
 
 def test_retiring_leader_that_is_outrun_says_nothing_and_begins_again(leader: Harness) -> None:
+    """Its state holds what the log refused (G13)."""
     committed = leader.send(buy("1 @ 100", 1))
     waiting = leader.send(buy("1 @ 100", 2))
     leader.dismiss()

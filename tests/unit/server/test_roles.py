@@ -46,7 +46,7 @@ def test_leader_gives_up_its_state_or_settles_it_before_it_is_anything_else() ->
 
 
 def test_leader_is_only_who_was_candidate() -> None:
-    """Nobody leads before the beginning of its term stands in the log."""
+    """Nobody leads before the beginning of its term stands in the log (G13)."""
     ways = {way for way, role in TRANSITIONS.items() if role == "leader"}
 
     assert ways == {("candidate", "term_stored")}

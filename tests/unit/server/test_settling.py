@@ -34,6 +34,7 @@ def overtake(leader: Harness) -> Harness:
 
 
 def test_own_bytes_stand_there_so_the_commit_is_stored_and_answered(leader: Harness) -> None:
+    """The confirmation was lost, and what stands is as good (G1)."""
     number = leader.send(buy("1 @ 100", 1))
     lose_answer(leader, is_stored=True)
 
@@ -61,7 +62,7 @@ def test_nothing_stands_there_so_the_same_bytes_are_appended_again(leader: Harne
 
 
 def test_entry_that_lands_after_nothing_was_seen_is_stored_once(leader: Harness) -> None:
-    """A read that finds nothing decides nothing: an append has been seen to land later."""
+    """A read that finds nothing decides nothing: an append has been seen to land later (G3)."""
     number = leader.send(buy("1 @ 100", 1))
     first = lose_answer(leader, is_stored=False)
     leader.perform(leader.take(Look))
@@ -75,7 +76,7 @@ def test_entry_that_lands_after_nothing_was_seen_is_stored_once(leader: Harness)
 def test_another_entry_there_deposes_and_nothing_is_answered_for_the_commit(
     leader: Harness,
 ) -> None:
-    """Whether what was in it happened, only the log says; its peers ask again."""
+    """Whether what was in it happened, only the log says; its peers ask again (G1, G13)."""
     committed = leader.send(buy("1 @ 100", 1))
     told = leader.ask()
     waiting = leader.send(buy("1 @ 100", 2))
@@ -117,6 +118,7 @@ def test_deposed_leader_begins_again_from_the_log_and_leads_when_it_is_named(
 
 
 def test_half_of_a_batch_in_a_refused_commit_is_not_answered_at_all(leader: Harness) -> None:
+    """Neither the half that was executed nor the rest, which shares its answer (G1)."""
     for first in range(1, 5_000, 1_000):
         leader.send(*(sell("0.001 @ 100", n) for n in range(first, first + 1_000)))
         leader.run()
@@ -133,6 +135,7 @@ def test_half_of_a_batch_in_a_refused_commit_is_not_answered_at_all(leader: Harn
 
 
 def test_log_out_of_reach_for_a_second_sends_back_what_waits(leader: Harness) -> None:
+    """What waits is in no commit, so it can be said that it is not executed (G7, G18)."""
     committed = leader.send(buy("1 @ 100", 1))
     leader.pass_time(ms=500)
     waiting = leader.send(buy("1 @ 100", 2))
@@ -150,6 +153,7 @@ def test_log_out_of_reach_for_a_second_sends_back_what_waits(leader: Harness) ->
 
 
 def test_log_in_reach_again_answers_what_was_pending_and_takes_in_more(leader: Harness) -> None:
+    """Nobody has to help: the same bytes are sent until they stand (G18)."""
     committed = leader.send(buy("1 @ 100", 1))
     for _ in range(4):
         lose_answer(leader, is_stored=False)
@@ -199,6 +203,7 @@ def answered(leader: Harness) -> list[bool]:
 
 
 def test_confirmations_out_of_order_are_answered_in_order(wide: Harness) -> None:
+    """A commit is as good as all those before it (G1)."""
     for append in wide.waiting(Append):
         wide.log.append(append.payload, after=append.after)
 
@@ -231,6 +236,7 @@ def test_later_commits_settle_only_when_all_before_them_have(wide: Harness) -> N
 
 
 def test_first_refused_means_all_refused_and_silence(wide: Harness) -> None:
+    """What follows a commit that was refused can never stand (G1, G13)."""
     waiting = wide.send(buy("1 @ 100", 4))
     overtake(wide)
     wide.run()

@@ -34,6 +34,7 @@ def test_commit_that_is_stored_is_a_sign(leader: Harness) -> None:
 
 
 def test_leader_without_a_sign_for_a_second_and_a_half_sends_all_back(leader: Harness) -> None:
+    """Orders, queries and operators' requests: somebody else may lead by now (G7, G14)."""
     asked = leader.ask(StatusQuery(min_sequence=9))
     leader.pass_time(ms=600)
     leader.pass_time(ms=899)
@@ -61,6 +62,7 @@ def test_sign_that_comes_late_lets_it_lead_on(leader: Harness) -> None:
 def test_log_that_went_on_without_it_deposes_it_before_it_executes_anything(
     leader: Harness,
 ) -> None:
+    """It learns of its successor by asking, before it is asked itself (G13)."""
     other = leading(beside(leader))
     leader.pass_time(ms=500)
     leader.run()
@@ -113,6 +115,7 @@ def test_log_that_ends_too_early_for_fifteen_seconds_deposes(leader: Harness, se
 
 
 def test_leader_of_a_log_that_has_lost_commits_stops_in_the_end(leader: Harness) -> None:
+    """As leader it gives up after 15 s, and as follower after 15 more (G16)."""
     leader.commit(1, 3)
     leader.log = cut(leader.log, 2)
     for _ in range(70):

@@ -135,7 +135,8 @@ def test_snapshots_of_a_server_before_are_counted() -> None:
 
 @pytest.mark.parametrize("is_led_again", [False, True])
 def test_state_of_a_leadership_that_was_lost_is_never_stored(is_led_again: bool) -> None:
-    """It is of a commit that the log does not have; peers are given what is stored as it is."""
+    """It is of a commit that the log does not have; peers are given what is stored as it is
+    (G17)."""
     leader = a_writer(snapshot_commits=2)
     leader.send(buy("1 @ 100", 1))
     assert len(leader.given(TakeSnapshot)) == 1

@@ -18,6 +18,7 @@ from tests.unit.server.harness import Harness, a_leader, beside, leading
 def test_commit_under_way_is_finished_and_answered_and_the_rest_sent_back(
     leader: Harness,
 ) -> None:
+    """To stop is no reason to leave anybody without an answer (G7, G18)."""
     committed = leader.send(buy("1 @ 100", 1))
     told = leader.ask()
     waiting = leader.send(buy("1 @ 100", 2))
@@ -51,6 +52,7 @@ def test_what_arrives_while_it_stops_is_sent_back(leader: Harness) -> None:
 
 
 def test_half_of_a_batch_is_finished_and_the_rest_of_it_sent_back(leader: Harness) -> None:
+    """Each element says for itself whether it was executed (G7)."""
     for first in range(1, 5_000, 1_000):
         leader.send(*(sell("0.001 @ 100", n) for n in range(first, first + 1_000)))
         leader.run()

@@ -18,7 +18,7 @@ def test_first_commit_opens_the_market_and_begins_term_1(leader: Harness) -> Non
     assert commit.sequence == commit.term == 1
     assert commit.events == [
         MarketOpened(specification=a_specification(), log_id="log"),
-        LeaderChanged(server="server-1", term=1, protocol=1, rules=1),
+        LeaderChanged(server="server-1", term=1, protocol=1, rules=1, incarnation="first"),
     ]
 
 
@@ -55,6 +55,7 @@ def test_follower_that_is_not_named_does_not_append() -> None:
 
 @pytest.mark.parametrize("ahead_us", [-1_000_001, 1_000_001])
 def test_clocks_more_than_a_second_apart_raise_an_alarm_and_nobody_leads(ahead_us: int) -> None:
+    """Whichever of the two is wrong, and in whichever direction (G19)."""
     server = Harness()
     server.log_ahead = ahead_us
     server.start()
@@ -111,6 +112,7 @@ def test_entry_that_took_long_to_be_stored_says_nothing_of_clocks() -> None:
 
 
 def test_clock_that_is_behind_the_log_does_not_turn_its_time_back(leader: Harness) -> None:
+    """The market's time stands still until the clock has come so far (G19)."""
     leader.send(buy("1 @ 100", 1))
     leader.run()
     other = beside(leader, wall=leader.wall - 900_000)
@@ -127,7 +129,8 @@ def test_clock_that_is_behind_the_log_does_not_turn_its_time_back(leader: Harnes
 def test_clock_that_is_wrong_expires_nothing_and_leaves_the_time_as_it_was(
     leader: Harness,
 ) -> None:
-    """A clock is compared only when the term has begun, so the beginning must not rest on it."""
+    """A clock is compared only when the term has begun, so the beginning must not rest on it
+    (G19)."""
     leader.send(
         buy("1 @ 100", 1, time_in_force="gtd", expires_at=NOW + 60_000_000),
     )
@@ -163,6 +166,7 @@ def test_leader_of_a_market_with_orders_due_expires_them_when_its_clock_is_found
 
 
 def test_leader_whose_market_is_led_by_another_does_not_answer_as_leader() -> None:
+    """Its append finds the other one's entry in its place (G13)."""
     leader = a_leader()
     other = beside(leader)
     other.start()

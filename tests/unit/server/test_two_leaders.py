@@ -1,4 +1,5 @@
-"""Two servers that both believe they lead: the log decides, and nobody is told anything else.
+"""Two servers that both believe they lead: the log decides, and nobody is told anything else
+(G1, G7, G13).
 
 What peers are told holds whoever leads: acknowledged means in the log, once; `retry` means not
 executed; no word means that it may or may not be there.

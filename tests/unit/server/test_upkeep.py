@@ -133,7 +133,7 @@ def test_equal_states_are_compared_once_and_nobody_says_anything() -> None:
 
 
 def test_state_that_no_digest_shows_to_be_different_stops_the_replica() -> None:
-    """The digest is the book's; what was last paid is only in the state."""
+    """The digest is the book's; what was last paid is only in the state (G15)."""
     leader, follower = a_pair(snapshot_commits=3)
     commit(leader, follower, 1)
     follower.market.last_price = 7

@@ -35,6 +35,7 @@ class Candidacy:
         market: Market,
         *,
         server: str,
+        incarnation: str,
         specification: Specification,
         log_id: str,
         now: Instant,
@@ -44,6 +45,7 @@ class Candidacy:
         Args:
             market: The state at the log's end, which is not changed.
             server: Who is to lead.
+            incarnation: Which start of that server: nobody else's entry has the same bytes.
             specification: What the market is opened with, if its log is empty.
             log_id: A random name for the log, if it is empty.
             now: The time.
@@ -52,7 +54,7 @@ class Candidacy:
         # expire orders, and time never goes back.
         time = market.time or now.wall
         if market.sequence == 0:
-            self.payload = _opening(market.name, server, specification, log_id, time)
+            self.payload = _opening(market.name, server, incarnation, specification, log_id, time)
         else:
             self.payload = encode_commit(
                 market=market.name,
@@ -64,7 +66,11 @@ class Candidacy:
                 events=encoded_events(
                     [
                         LeaderChanged(
-                            server=server, term=market.term + 1, protocol=PROTOCOL, rules=RULES
+                            server=server,
+                            term=market.term + 1,
+                            protocol=PROTOCOL,
+                            rules=RULES,
+                            incarnation=incarnation,
                         )
                     ]
                 ),
@@ -113,9 +119,18 @@ class Candidacy:
         return [Look(self.sequence)]
 
 
-def _opening(name: str, server: str, specification: Specification, log_id: str, time: int) -> bytes:
+def _opening(
+    name: str, server: str, incarnation: str, specification: Specification, log_id: str, time: int
+) -> bytes:
     # Made by executing it on a state of its own, which is thrown away.
     market = Market(name)
     events = market.open(specification, log_id=log_id, time=time)
-    events += market.lead(server=server, term=1, protocol=PROTOCOL, rules=RULES, time=time)
+    events += market.lead(
+        server=server,
+        incarnation=incarnation,
+        term=1,
+        protocol=PROTOCOL,
+        rules=RULES,
+        time=time,
+    )
     return market.seal(events, encoded_events(events), digest=market.digest)

@@ -97,6 +97,7 @@ class Replica:
         name: str,
         *,
         server: str,
+        incarnation: str,
         specification: Specification,
         log_id: str,
         settings: Settings,
@@ -106,6 +107,7 @@ class Replica:
         Args:
             name: The market's.
             server: This server's name, which its terms carry.
+            incarnation: A random text, new at each start of the server, which its terms carry too.
             specification: What the market is opened with, if its log is empty.
             log_id: A random name for the log, if it is empty.
             settings: The operator's.
@@ -113,6 +115,7 @@ class Replica:
         self.name = name
         self.server = server
         self.role: Role = "follower"
+        self._incarnation = incarnation
         self._specification = specification
         self._log_id = log_id
         self._window = settings.window
@@ -419,6 +422,7 @@ class Replica:
             self._candidacy = Candidacy(
                 following.market,
                 server=self.server,
+                incarnation=self._incarnation,
                 specification=self._specification,
                 log_id=self._log_id,
                 now=now,
