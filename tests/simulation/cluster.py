@@ -6,28 +6,37 @@ connects them: every message takes a random time, and a test decides what is los
 would do (asking again, giving up after a timeout, a tick after each turn) is done here the same
 way.
 
+What a message may meet on its way is a table, `MISHAPS`; `weather` says how often each does. Where
+one way of a server is cut (`WAYS`), all that would go there is lost.
+
 A paused process (SIGSTOP) does nothing; what arrives meanwhile waits for it, as in its sockets,
 and is taken in with the state and the time it has then. A killed one says nothing to anybody.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from random import Random
-from typing import Any, Final, TypeVar, assert_never
+from typing import Any, Final, Literal, TypeAlias, TypeVar, assert_never, get_args
 
 import msgspec
 
 from dex_engine import Market
+from dex_protocol.administration import What
 from dex_protocol.codec import encode, hash_of
 from dex_protocol.events import Accepted, Commit, LeaderChanged
+from dex_protocol.queries import Query
 from dex_protocol.receipts import Receipt
+from dex_protocol.specification import Specification, SpecificationChange
 from dex_protocol.standing import Role
 from dex_server import snapshotting
 from dex_server.replication.effects import (
+    Administered,
     Alarm,
     Append,
     AppendConfirmed,
     AppendUndecided,
+    Asked,
     Dismissed,
     Effect,
     EndFound,
@@ -138,6 +147,46 @@ ORDERS_US: Final = 170 * MS
 
 READ_BYTES: Final = 4 * 1024 * 1024
 
+LATE_US_MAX: Final = 4_000 * MS
+"""By how much a message that is late may be late."""
+
+Way = Literal[
+    "to the log",
+    "from the log",
+    "to the leases",
+    "from the leases",
+    "to peers",
+    "from peers",
+    "from broadcasts",
+]
+"""Where messages of a server go, and where they come from."""
+
+WAYS: Final[tuple[Way, ...]] = get_args(Way)
+
+Mishap = Literal[
+    "request lost",
+    "request late",
+    "request doubled",
+    "reply lost",
+    "append lost",
+    "append late",
+    "append unanswered",
+    "append doubled",
+    "append answered twice",
+    "log silent to a question",
+    "broadcast lost",
+    "broadcast doubled",
+    "lease written, unanswered",
+    "lease written late",
+    "lease not written",
+]
+"""What may happen to a message."""
+
+MISHAPS: Final[tuple[Mishap, ...]] = get_args(Mishap)
+
+Answer: TypeAlias = Callable[[bytes | None], None]
+"""Told the reply to a request, or None when nobody serves (503); not at all when it is lost."""
+
 T = TypeVar("T")
 
 
@@ -148,35 +197,43 @@ class Cluster:
         now: Virtual time, µs.
         processes: The newest of each server, by name, alive or not.
         logs: By market.
-        notes: What servers said: when, who, what.
+        notes: What happened: when, where the logs ended then, who, what.
         alarms: What operators were told.
         receipts: What was answered, by the number of the order.
         is_log_silent: Whether no log, and no store of snapshots, answers.
-        loss: How many of a hundred writes to the leases get no answer; half of them are done, at
-            once or later.
+        weather: How many of a hundred messages meet each mishap; 0 when it does not say.
+        mishaps: How often each happened.
         is_ordering: Whether orders keep coming.
         ticks_are_longer: How much longer than in the shells, to pass over quiet times quickly.
     """
 
     def __init__(
-        self, *, markets: int = 1, seed: int = 0, slowest_us: int = SLOWEST_US, **settings: Any
+        self,
+        *,
+        markets: int = 1,
+        seed: int = 0,
+        slowest_us: int = SLOWEST_US,
+        specify: Callable[[str], Specification] = lambda market: a_specification(market=market),
+        **settings: Any,
     ) -> None:
-        """Make a world without servers."""
+        """Make a world without servers; specify gives each market's specification."""
         self.now = 0
         self._slowest_us = slowest_us
         self.random = Random(seed)
         self.markets = [f"M{number}" for number in range(markets)]
+        self.specifications = {market: specify(market) for market in self.markets}
         self.logs = {market: MemoryLog(lambda: NOW + self.now) for market in self.markets}
         self.store = MemoryLeaseStore(lambda: NOW + self.now)
         self.snapshots = MemorySnapshots()
         self.settings = Settings(**settings)
         self.processes: dict[str, Process] = {}
         self._displaced: list[Process] = []
-        self.notes: list[tuple[int, str, str]] = []
+        self.notes: list[tuple[int, str, str, str]] = []
         self.alarms: list[str] = []
         self.receipts: dict[int, Receipt] = {}
         self.is_log_silent = False
-        self.loss = 0
+        self.weather: dict[Mishap, int] = {}
+        self.mishaps: Counter[Mishap] = Counter()
         self.is_ordering = False
         self.ticks_are_longer = 1
         # Pairs of servers that do not reach each other.
@@ -186,10 +243,14 @@ class Cluster:
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._orders = 0
+        # Who waits for which answer.
+        self._answers: dict[int, Answer] = {}
+        self._hears: list[Callable[[str, Entry], None]] = []
         self._observer = MemoryLeases(self.store)
         self._named: dict[str, LeaderRecord] = {}
         # Who led in which term; since when nobody leads, and for how long nobody did.
         self._terms: dict[tuple[str, int], Process] = {}
+        self._lost_terms = 0
         self._vacant_since: dict[str, int] = dict.fromkeys(self.markets, 0)
         self.vacancies: list[tuple[str, int, int]] = []
         """Times in which nobody who is awake led a market: which, when it began, how long, µs."""
@@ -269,6 +330,13 @@ class Cluster:
         """Tell a server to end (SIGTERM)."""
         self.processes[name].stop()
 
+    def lose(self, market: str, kept: int) -> None:
+        """Have a log lose all behind an entry, as no log may."""
+        self.logs[market].lose(kept)
+        # What was lost may have been the beginning of a term.
+        self._lost_terms += len(self._terms)
+        self._terms.clear()
+
     def cut(self, one: str, other: str) -> None:
         """Have two servers not reach each other, for NATS' nodes do not tell who listens where."""
         self.cuts.add(frozenset((one, other)))
@@ -289,24 +357,108 @@ class Cluster:
 
         self.later(come_back, int(seconds * S))
 
+    def meets(self, mishap: Mishap) -> bool:
+        """Tell whether the next message meets with a mishap."""
+        rate = self.weather.get(mishap, 0)
+        does = rate > 0 and self.random.randrange(100) < rate
+        if does:
+            self.mishaps[mishap] += 1
+        return does
+
     def order(self, market: str) -> int | None:
         """Send a new order to one of those that serve; its number, None if nobody does."""
-        serving = [
-            process for process in self.alive() if process.is_up and market in process.serving
-        ]
-        if not serving:
+        if not self._serving(market):
             return None
         self._orders += 1
         number = self._orders
-        process = self.random.choice(serving)
-        payload = encode(buy("1 @ 100", number))
+
+        def note(reply: bytes | None) -> None:
+            if reply is not None:
+                self.receipts[number] = msgspec.json.decode(reply, type=Receipt)
+
+        self.request(market, "alice", encode(buy("1 @ 100", number)), note)
+        return number
+
+    def _serving(self, market: str) -> list["Process"]:
+        # NATS knows of a paused one only after a while that it does not listen.
+        return [process for process in self.alive() if process.is_up and market in process.serving]
+
+    def request(self, market: str, peer: str, payload: bytes, answer: Answer) -> None:
+        """Send a peer's request to one of those that serve."""
+        reply_to = self._reply_to(answer)
 
         def arrive() -> None:
-            request = Request("alice", payload, number, process.monotonic)
-            process.give(market, Requests([request]))
+            serving = self._serving(market)
+            if not serving:
+                self._nobody_serves(reply_to)
+                return
+            process = self.random.choice(serving)
+            if "from peers" in process.cuts:
+                return
 
-        process.receive_later(arrive)
-        return number
+            def take() -> None:
+                request = Request(peer, payload, reply_to, process.monotonic)
+                process.give(market, Requests([request]))
+
+            process.receive(take)
+
+        self._send_off(arrive)
+
+    def query(self, market: str, peer: str, query: Query, answer: Answer) -> None:
+        """Ask any server that replicates a market."""
+        reply_to = self._reply_to(answer)
+
+        def arrive() -> None:
+            servers = [each for each in self.alive() if each.is_up and each.is_registered]
+            if not servers:
+                self._nobody_serves(reply_to)
+                return
+            process = self.random.choice(servers)
+            if "from peers" in process.cuts:
+                return
+
+            def take() -> None:
+                process.give(market, Asked(peer, query, reply_to, process.monotonic))
+
+            process.receive(take)
+
+        self._send_off(arrive)
+
+    def administer(
+        self, market: str, what: What, change: SpecificationChange | None, answer: Answer
+    ) -> None:
+        """Tell one of those that serve what an operator wishes."""
+        reply_to = self._reply_to(answer)
+
+        def arrive() -> None:
+            serving = self._serving(market)
+            if serving:
+                process = self.random.choice(serving)
+                process.receive(lambda: process.give(market, Administered(what, change, reply_to)))
+
+        self._send_off(arrive)
+
+    def _reply_to(self, answer: Answer) -> int:
+        self._count += 1
+        self._answers[self._count] = answer
+        return self._count
+
+    def _send_off(self, arrive: Callable[[], None]) -> None:
+        if self.meets("request lost"):
+            return
+        late = self.random.randrange(LATE_US_MAX) if self.meets("request late") else 0
+        self.later(arrive, self.delay() + late)
+
+    def _nobody_serves(self, reply_to: int) -> None:
+        answer = self._answers.pop(reply_to)
+        self.later(lambda: answer(None))
+
+    def reply(self, reply_to: int, payload: bytes) -> None:
+        """Bring a server's answer to whoever waits for it."""
+        answer = self._answers.pop(reply_to, None)
+        assert answer is not None, "answered twice"
+        if not self.meets("reply lost"):
+            answer(payload)
 
     def keep_ordering(self) -> None:
         """Send orders to each market, until told otherwise."""
@@ -378,6 +530,10 @@ class Cluster:
         """Count the terms of all markets."""
         return sum(len(self.terms(market)) for market in self.markets)
 
+    def terms_begun(self) -> int:
+        """Count the terms that somebody led."""
+        return len(self._terms) + self._lost_terms
+
     def commits(self, market: str) -> list[Commit]:
         """Follow a market's log from its beginning as anyone may."""
         state = Market(market)
@@ -430,7 +586,9 @@ class Cluster:
 
     def told(self) -> str:
         """Tell the story, for whoever reads of a failure."""
-        lines = [f"{when / S:9.4f} {who} {text}" for when, who, text in self.notes[-80:]]
+        lines = [
+            f"{when / S:9.4f} {ends} {who} {text}" for when, ends, who, text in self.notes[-80:]
+        ]
         lines.append(f"{self.now / S:9.4f} leaders {self.leaders()}")
         lines.append(f"          named {self.named()}")
         for process in self.alive():
@@ -439,7 +597,8 @@ class Cluster:
 
     def note(self, who: str, text: str) -> None:
         """Add to the story."""
-        self.notes.append((self.now, who, text))
+        ends = " ".join(str(log.bounds()[1]) for log in self.logs.values())
+        self.notes.append((self.now, ends, who, text))
 
     # --- From processes ---------------------------------------------------------------------
 
@@ -456,7 +615,8 @@ class Cluster:
 
     def leads(self, process: "Process", market: str, term: int) -> None:
         """Take note of a term's leader; there is one."""
-        assert self._terms.setdefault((market, term), process) is process, "two lead in one term"
+        first = self._terms.setdefault((market, term), process)
+        assert first is process, f"{first.name} and {process.name} lead {market} in term {term}"
 
     def broadcast(self, market: str, sequence: int) -> None:
         """Tell everybody who listens of an entry, in the order of the log."""
@@ -464,6 +624,12 @@ class Cluster:
         assert entry is not None
         for process in self.alive():
             process.hear(market, entry)
+        for hear in self._hears:
+            hear(market, entry)
+
+    def on_broadcast(self, hear: Callable[[str, Entry], None]) -> None:
+        """Have somebody told of each entry at the moment in which it is stored."""
+        self._hears.append(hear)
 
     def leaders_changed(self) -> None:
         """Tell everybody that somebody was named."""
@@ -489,8 +655,9 @@ class Process:
         # Whether its connections are there, and answered on; whether it reaches the leases.
         self.is_up = True
         self.is_registered = False
-        self.is_cut_off = False
+        self.cuts: set[Way] = set()
         self.has_left = False
+        self.is_leaving = False
         self._is_electing = True
         self._skew = skew_us
         self._clock = cluster.random.randint(1, 1_000) * S
@@ -504,6 +671,21 @@ class Process:
         self._stopping: set[str] = set()
         self._paused_at = 0
         self._waiting: list[Callable[[], None]] = []
+
+    @property
+    def current_roles(self) -> set[Role]:
+        """What it is in any market."""
+        return {replica.role for replica in self.replicas.values()}
+
+    def reached(self, market: str) -> int:
+        """Tell how far its state goes; 0 when it has none."""
+        replica = self.replicas.get(market)
+        return 0 if replica is None or replica.market is None else replica.market.sequence
+
+    def speaks_of(self, market: str) -> bool:
+        """Tell whether it may still answer queries."""
+        replica = self.replicas.get(market)
+        return self.is_alive and replica is not None and replica.role != "stopped"
 
     @property
     def monotonic(self) -> int:
@@ -523,7 +705,8 @@ class Process:
             self.replicas[market] = Replica(
                 market,
                 server=self.name,
-                specification=a_specification(market=market),
+                incarnation=self.elections.incarnation,
+                specification=cluster.specifications[market],
                 log_id=f"log {market}",
                 settings=cluster.settings,
             )
@@ -562,6 +745,10 @@ class Process:
             self.cluster.later(self.connect, RECONNECTING_US)
         self.cluster.has_changed()
 
+    def turn_clock(self, by_us: int) -> None:
+        """Have the clock that others compare jump."""
+        self._skew += by_us
+
     def disconnect(self) -> None:
         """Lose the connections."""
         self.is_up = False
@@ -574,6 +761,7 @@ class Process:
 
     def stop(self) -> None:
         """Hand everything over, then end."""
+        self.is_leaving = True
         self.cluster.note(self.name, "is told to stop")
         self.receive(lambda: self.elect(ToldToLeave()))
         self._in_own_time(self._stop_replicas, LEAVING_US)
@@ -605,9 +793,13 @@ class Process:
 
     def hear(self, market: str, entry: Entry) -> None:
         """Be told of an entry, if it listens."""
-        if market in self._listening and self.is_up:
-            # One connection: in the order in which they were sent.
-            self._heard_at = max(self._heard_at, self.cluster.now + self.cluster.delay())
+        if market not in self._listening or not self.is_up or "from broadcasts" in self.cuts:
+            return
+        if self.cluster.meets("broadcast lost"):
+            return
+        # One connection: in the order in which they were sent.
+        self._heard_at = max(self._heard_at, self.cluster.now + self.cluster.delay())
+        for _ in range(2 if self.cluster.meets("broadcast doubled") else 1):
             self.cluster.at(
                 self._heard_at, lambda: self.receive(lambda: self.give(market, Heard([entry])))
             )
@@ -698,17 +890,22 @@ class Process:
 
     @property
     def _reaches_leases(self) -> bool:
-        return self.is_up and not self.is_cut_off and not self.cluster.store.is_interrupted
+        is_interrupted = self.cluster.store.is_interrupted
+        return self.is_up and "to the leases" not in self.cuts and not is_interrupted
+
+    @property
+    def _hears_from_leases(self) -> bool:
+        return "from the leases" not in self.cuts
 
     def _read_leaders(self) -> None:
-        if not self._reaches_leases:
+        if not self._reaches_leases or not self._hears_from_leases:
             self.receive_later(lambda: self.elect(LeasesUnread()), TIMEOUT_US)
             return
         self._unread += self._leases[0].news().leaders
         self.cluster.later(self._read_servers)
 
     def _read_servers(self) -> None:
-        if not self._reaches_leases:
+        if not self._reaches_leases or not self._hears_from_leases:
             self.receive_later(lambda: self.elect(LeasesUnread()), TIMEOUT_US)
             return
         news = News(self._leases[1].news().servers, self._unread)
@@ -724,21 +921,29 @@ class Process:
     def _write(
         self, do: Callable[[], T], done: Callable[[T], ElectionInput], unknown: ElectionInput
     ) -> None:
+        cluster = self.cluster
+
+        def give_up() -> None:
+            self.receive_later(lambda: self.elect(unknown), TIMEOUT_US)
+
         def arrive() -> None:
-            is_lost = self.cluster.random.randrange(100) < self.cluster.loss
-            if not self._reaches_leases or is_lost:
-                self.receive_later(lambda: self.elect(unknown), TIMEOUT_US)
-                if is_lost and self.cluster.random.random() < 0.5:
-                    self.cluster.later(land, self.cluster.random.randrange(2 * TIMEOUT_US))
-                return
-            result = do()
-            self.receive_later(lambda: self.elect(done(result)))
+            if not self._reaches_leases or cluster.meets("lease not written"):
+                give_up()
+            elif cluster.meets("lease written late"):
+                cluster.later(land, cluster.random.randrange(2 * TIMEOUT_US))
+                give_up()
+            else:
+                result = do()
+                if self._hears_from_leases and not cluster.meets("lease written, unanswered"):
+                    self.receive_later(lambda: self.elect(done(result)))
+                else:
+                    give_up()
 
         def land() -> None:
-            if not self.cluster.store.is_interrupted:
+            if not cluster.store.is_interrupted:
                 do()
 
-        self.cluster.later(arrive)
+        cluster.later(arrive)
 
     def _ping(self, server: str) -> None:
         other = self.cluster.processes.get(server)
@@ -813,9 +1018,9 @@ class Process:
             case TrimLog():
                 raise AssertionError("nobody told it to")
             case Send():
-                payload, number = effect.payload, effect.reply_to
-                if self.is_up:
-                    cluster.later(lambda: self._answer(number, payload))
+                payload, reply_to = effect.payload, effect.reply_to
+                if self.is_up and "to peers" not in self.cuts:
+                    cluster.later(lambda: cluster.reply(reply_to, payload))
             case Serve():
                 self.serving.add(market)
             case Unserve():
@@ -836,36 +1041,59 @@ class Process:
             case _:
                 assert_never(effect)
 
-    def _answer(self, number: int, payload: bytes) -> None:
-        assert number not in self.cluster.receipts, "answered twice"
-        self.cluster.receipts[number] = msgspec.json.decode(payload, type=Receipt)
-
     @property
     def _reaches_log(self) -> bool:
-        return self.is_up and not self.cluster.is_log_silent
+        return self.is_up and "to the log" not in self.cuts and not self.cluster.is_log_silent
+
+    @property
+    def _hears_from_log(self) -> bool:
+        return "from the log" not in self.cuts
 
     def _append(self, market: str, effect: Append) -> None:
+        cluster = self.cluster
         sequence = effect.after.sequence + 1
-        if not self._reaches_log:
+
+        def give_up() -> None:
             undecided = AppendUndecided(sequence, "no answer")
             self.receive_later(lambda: self.give(market, undecided), TIMEOUT_US)
+
+        def land() -> bool:
+            last = cluster.logs[market].bounds()[1]
+            try:
+                cluster.logs[market].append(effect.payload, after=effect.after)
+            except Undecided:
+                return False
+            if cluster.logs[market].bounds()[1] > last:
+                cluster.broadcast(market, sequence)
+            return True
+
+        def land_late() -> None:
+            cluster.later(land, cluster.random.randrange(LATE_US_MAX))
+
+        if not self._reaches_log or cluster.meets("append lost"):
+            give_up()
             return
-        log = self.cluster.logs[market]
-        last = log.bounds()[1]
-        try:
-            log.append(effect.payload, after=effect.after)
-        except Undecided as error:
-            refused = AppendUndecided(sequence, str(error))
-            self.receive_later(lambda: self.give(market, refused))
+        if cluster.meets("append late"):
+            land_late()
+            give_up()
             return
-        if log.bounds()[1] > last:
-            self.cluster.broadcast(market, sequence)
-        self.receive_later(lambda: self.give(market, AppendConfirmed(sequence)))
+        if cluster.meets("append doubled"):
+            land_late()
+        has_landed = land()
+        if not self._hears_from_log or cluster.meets("append unanswered"):
+            give_up()
+            return
+        answer: Input = AppendConfirmed(sequence)
+        if not has_landed:
+            answer = AppendUndecided(sequence, "another's entry stands there, or none before it")
+        for _ in range(2 if cluster.meets("append answered twice") else 1):
+            self.receive_later(lambda: self.give(market, answer))
 
     def _ask(self, market: str, ask: Callable[[], Input]) -> None:
         # Asked again until it is answered, as the driver does.
         def arrive() -> None:
-            if not self._reaches_log:
+            is_silent = self.cluster.meets("log silent to a question")
+            if is_silent or not self._reaches_log or not self._hears_from_log:
                 self.receive_later(lambda: self._ask(market, ask), TIMEOUT_US // 5 + AGAIN_US)
                 return
             given = ask()

@@ -1,0 +1,307 @@
+"""One simulated world from its beginning to its end, and what became of it: all from one seed.
+
+Theory of operation. Servers start and peers trade; a nemesis does harm until it has done enough and
+the leader has changed; then everything is healed, everybody comes back, and all must end in peace:
+each request with an outcome, each replica at the log's end. What was recorded on the way goes to
+the checker, which knows nothing of simulations; a few things only a simulation sees are added here
+(`Trouble`).
+"""
+
+import json
+import traceback
+from collections import Counter
+from random import Random
+from typing import Any, Final
+
+from msgspec import Struct
+
+from dex_protocol.codec import encode, hash_of
+from dex_protocol.limits import RETRY_WINDOW_COUNT
+from dex_protocol.specification import Specification, SpecificationChange
+from dex_server.replication.ports import Position
+from tests.builders import a_specification
+from tests.checker.checker import Verdict, check
+from tests.checker.history import End, History
+from tests.simulation.cluster import MISHAPS, MS, Cluster, Mishap, S
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.peers import PACE_US, Peer
+from tests.simulation.watchers import Watcher
+
+FAULTS_MIN: Final = 10
+"""Faults in each world, not counting mishaps of single messages."""
+
+STORM_S_MIN: Final = 5
+STORM_S_MAX: Final = 40
+"""How long a world is hurt: until there were enough faults, and a change of leader."""
+
+PEACE_S_MAX: Final = 60
+"""How long everything may take to be well again: a leader that has no sign from the log gives up
+after 15 s, and peers after 30 s."""
+
+LOSING_PERCENT: Final = 8
+"""In so many of a hundred worlds a log loses its tail."""
+
+
+class Trouble(Struct, frozen=True):
+    """Something that must not be, and that only a simulation sees."""
+
+    kind: str
+    """`crash`, `alarm`, `stuck`, `calm` (no change of leader), `watcher`."""
+    text: str
+
+
+class Outcome(Struct):
+    """What became of one world."""
+
+    seed: int
+    verdict: Verdict
+    troubles: list[Trouble]
+    faults: Counter[str]
+    mishaps: Counter[str]
+    changes: int
+    """Of leaders, after each market's first."""
+    commits: int
+    seconds: float
+    """Of virtual time."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.troubles and not self.verdict.violations
+
+
+class World:
+    """One simulated world."""
+
+    def __init__(self, seed: int) -> None:
+        """Choose everything; `run` lets it happen."""
+        self.seed = seed
+        self.random = random = Random(seed)
+        self.history = History()
+        market_count = 2 if random.random() < 0.2 else 1
+        self.cluster = Cluster(
+            markets=market_count,
+            seed=random.randrange(2**32),
+            slowest_us=random.choice((1_500, 1_500, 20_000)),
+            specify=self._specification,
+            window=random.choice((1, 1, 2, 4)),
+            snapshot_commits=random.choice((4, 12, 40)),
+        )
+        self.history.specifications = {
+            market: json.loads(encode(specification))
+            for market, specification in self.cluster.specifications.items()
+        }
+        self.servers = [f"server-{number}" for number in range(1, random.randint(2, 4) + 1)]
+        base: dict[Mishap, int] = dict.fromkeys(MISHAPS, 1) if random.random() < 0.6 else {}
+        self.cluster.weather = dict(base)
+        self.nemesis = Nemesis(
+            self.cluster,
+            self.history,
+            random=Random(random.randrange(2**32)),
+            losing=random.randrange(100) < LOSING_PERCENT,
+        )
+        self.peers = [
+            Peer(
+                self.cluster,
+                name,
+                self.history,
+                random=Random(random.randrange(2**32)),
+                pace_us=PACE_US,
+            )
+            for name in ("alice", "bob", "carol")[: random.randint(2, 3)]
+        ]
+        self.watchers = [Watcher(self.cluster, market) for market in self.cluster.markets]
+        self.troubles: list[Trouble] = []
+
+    def _specification(self, market: str) -> Specification:
+        fields: dict[str, Any] = {}
+        if self.random.random() < 0.2:
+            fields["max_open_orders"] = self.random.choice((3, 8))
+        if self.random.random() < 0.2:
+            fields["price_band"] = "0.001"
+        return a_specification(market=market, **fields)
+
+    # --- What happens -----------------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        """Let it happen, and judge it."""
+        try:
+            self._happen()
+        except Exception:  # noqa: BLE001  (whatever it is, its seed is told)
+            self._trouble("crash", traceback.format_exc())
+        self._collect()
+        verdict = check(self.history, window=RETRY_WINDOW_COUNT)
+        cluster = self.cluster
+        return Outcome(
+            self.seed,
+            verdict,
+            self.troubles,
+            self.nemesis.faults,
+            Counter({str(mishap): count for mishap, count in cluster.mishaps.items()}),
+            self._changes(),
+            sum(cluster.logs[market].bounds()[1] for market in cluster.markets),
+            cluster.now / S,
+        )
+
+    def _happen(self) -> None:
+        cluster = self.cluster
+        cluster.start(*self.servers)
+        if not self._wait(cluster.is_led, PEACE_S_MAX):
+            self._trouble("stuck", "nobody leads at the beginning")
+        for peer in self.peers:
+            peer.trade()
+        self._operate()
+        self.nemesis.begin()
+        began = cluster.now
+        cluster.run(seconds=STORM_S_MIN)
+        while not self._is_enough() and cluster.now - began < STORM_S_MAX * S:
+            cluster.run(seconds=0.5)
+            if sum(self.nemesis.faults.values()) >= FAULTS_MIN:
+                self.nemesis.strike("server killed")
+        self.nemesis.heal()
+        self._come_back()
+        cluster.run(seconds=1)
+        for peer in self.peers:
+            peer.is_trading = False
+        if not self._is_enough():
+            self._trouble("calm", f"{self._changes()} changes of leader, {self.nemesis.faults}")
+        if not self._wait(self._is_at_peace, PEACE_S_MAX):
+            self._trouble("stuck", self._how_it_stands())
+        for text in cluster.alarms:
+            if not self._is_expected(text):
+                self._trouble("alarm", text)
+        for watcher in self.watchers:
+            if watcher.wrong and not self.history.losses:
+                self._trouble("watcher", f"{watcher.name}: {watcher.wrong[0]}")
+
+    def _operate(self) -> None:
+        # An operator halts a market now and then, and changes what may be changed.
+        cluster = self.cluster
+
+        def act() -> None:
+            if not self.nemesis.is_at_work:
+                for market in cluster.markets:
+                    cluster.administer(market, "resume", None, lambda _: None)
+                return
+            market = self.random.choice(cluster.markets)
+            change = SpecificationChange(max_quantity=self.random.choice(("5", "1000")))
+            match self.random.randrange(4):
+                case 0:
+                    cluster.administer(market, "halt", None, lambda _: None)
+                case 1:
+                    cluster.administer(market, "change", change, lambda _: None)
+                case _:
+                    cluster.administer(market, "resume", None, lambda _: None)
+            cluster.later(act, self.random.randrange(2 * S))
+
+        act()
+
+    def _come_back(self) -> None:
+        for name, process in sorted(self.cluster.processes.items()):
+            if not process.is_alive:
+                self.cluster.start(name, after_us=self.random.randrange(200 * MS))
+        self._look_after()
+
+    def _look_after(self) -> None:
+        # Whoever was told to stop is started again when it has ended. Whoever held what a log has
+        # lost stops, until an operator has looked: he takes away the snapshots of what is lost.
+        for loss in self.history.losses:
+            for snapshot in self.cluster.snapshots.names(loss.market):
+                if not self._stands(loss.market, snapshot.position):
+                    self.cluster.snapshots.remove(snapshot)
+        for name, process in sorted(self.cluster.processes.items()):
+            if process.is_alive and self.history.losses and "stopped" in process.current_roles:
+                process.end()
+            if not process.is_alive:
+                self.cluster.start(name)
+        self.cluster.later(self._look_after, 1 * S)
+
+    def _stands(self, market: str, position: Position) -> bool:
+        entry = self.cluster.logs[market].entry(position.sequence)
+        return entry is not None and hash_of(entry.payload) == position.hash
+
+    # --- How it stands ----------------------------------------------------------------------
+
+    def _wait(self, condition: Any, seconds: float) -> bool:
+        end = self.cluster.now + int(seconds * S)
+        while not condition():
+            if self.cluster.now >= end:
+                return False
+            self.cluster.run(seconds=0.1)
+        return True
+
+    def _changes(self) -> int:
+        return self.cluster.terms_begun() - len(self.cluster.markets)
+
+    def _is_enough(self) -> bool:
+        return sum(self.nemesis.faults.values()) >= FAULTS_MIN and self._changes() >= 1
+
+    def _is_at_peace(self) -> bool:
+        cluster = self.cluster
+        if any(peer.under_way for peer in self.peers) or not cluster.is_led():
+            return False
+        for market in cluster.markets:
+            last = cluster.logs[market].bounds()[1]
+            replicas = [process.replicas.get(market) for process in cluster.alive()]
+            if any(replica is None or replica.stored != last for replica in replicas):
+                return False
+            if any(replica is None or not replica.is_current for replica in replicas):
+                return False
+            # A leader's state may be ahead of what is stored.
+            if any(process.reached(market) != last for process in cluster.alive()):
+                return False
+        return all(
+            watcher.market.sequence == cluster.logs[watcher.name].bounds()[1]
+            for watcher in self.watchers
+        )
+
+    def _how_it_stands(self) -> str:
+        cluster = self.cluster
+        lines = [cluster.told()]
+        lines += [f"{peer.name}: {peer.under_way} under way" for peer in self.peers]
+        for market in cluster.markets:
+            lines.append(f"{market}: log {cluster.logs[market].bounds()}")
+            for process in cluster.alive():
+                replica = process.replicas.get(market)
+                if replica is not None:
+                    lines.append(f"  {process.name}: {replica.standing}")
+        lines += [f"watcher of {each.name}: {each.market.sequence}" for each in self.watchers]
+        return "\n".join(lines)
+
+    def _is_expected(self, alarm: str) -> bool:
+        # Clocks that differ are told of. What the log lost, too.
+        return "apart" in alarm or bool(self.history.losses)
+
+    def _trouble(self, kind: str, text: str) -> None:
+        self.troubles.append(Trouble(kind, text))
+
+    def _collect(self) -> None:
+        cluster, history = self.cluster, self.history
+        for peer in self.peers:
+            for sent in peer.replayed:
+                # What the library made of its own copies says nothing of the others.
+                sent.believed = ""
+        for market in cluster.markets:
+            log = cluster.logs[market]
+            entries = [log.entry(each) for each in range(1, log.bounds()[1] + 1)]
+            history.logs[market] = [each.payload.decode() for each in entries if each is not None]
+            for process in cluster.alive():
+                replica = process.replicas.get(market)
+                state = None if replica is None else replica.market
+                if state is not None:
+                    end = End(process.name, market, state.sequence, state.hash, state.digest)
+                    history.ends.append(end)
+        for watcher in self.watchers:
+            state = watcher.market
+            end = End("a client", watcher.name, state.sequence, watcher.hash, state.digest)
+            history.ends.append(end)
+
+
+def judge(outcome: Outcome) -> str:
+    """Say what was wrong, for people."""
+    lines = [f"{each.kind}: {each.text}" for each in outcome.troubles]
+    lines += [
+        f"{each.rule}: {each.market} {each.what}: {each.text}"
+        for each in outcome.verdict.violations
+    ]
+    return "\n".join(lines)
