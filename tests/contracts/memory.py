@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
+from msgspec import structs
 
 from dex_protocol.codec import UNREADABLE, encode, hash_of
 from dex_protocol.ids import is_peer
@@ -157,6 +158,11 @@ class MemorySnapshots:
         damaged = bytearray(self._stored[name])
         damaged[len(damaged) // 2] ^= 1
         self._stored[name] = bytes(damaged)
+
+    def falsify(self, name: SnapshotName) -> None:
+        """Have it be of another state than the others have, as of a server with a bug."""
+        data = self._stored.pop(name)
+        self._stored[structs.replace(name, state=hash_of(name.state.encode()))] = data
 
 
 class SnapshotsOver:

@@ -251,6 +251,7 @@ class Cluster:
         # Who led in which term; since when nobody leads, and for how long nobody did.
         self._terms: dict[tuple[str, int], Process] = {}
         self._lost_terms = 0
+        self._trimmed: dict[str, list[Entry]] = {market: [] for market in self.markets}
         self._vacant_since: dict[str, int] = dict.fromkeys(self.markets, 0)
         self.vacancies: list[tuple[str, int, int]] = []
         """Times in which nobody who is awake led a market: which, when it began, how long, µs."""
@@ -329,6 +330,22 @@ class Cluster:
     def stop(self, name: str) -> None:
         """Tell a server to end (SIGTERM)."""
         self.processes[name].stop()
+
+    def trim(self, market: str, first_sequence: int) -> None:
+        """Have a log's beginning removed; who judges it all has kept it."""
+        self.note("*", f"{market} is trimmed before {first_sequence}")
+        for sequence in range(len(self._trimmed[market]) + 1, first_sequence):
+            entry = self.logs[market].entry(sequence)
+            assert entry is not None
+            self._trimmed[market].append(entry)
+        self.logs[market].trim(first_sequence)
+
+    def entry(self, market: str, sequence: int) -> Entry | None:
+        """Look at a log's entry, even one that was trimmed."""
+        trimmed = self._trimmed[market]
+        if sequence <= len(trimmed):
+            return trimmed[sequence - 1]
+        return self.logs[market].entry(sequence)
 
     def lose(self, market: str, kept: int) -> None:
         """Have a log lose all behind an entry, as no log may."""
@@ -861,7 +878,9 @@ class Process:
                     RenewalFailed(),
                 )
             case Name():
-                self.cluster.note(self.name, f"{effect.market} names {effect.record}")
+                self.cluster.note(
+                    self.name, f"{effect.market} names {effect.record.server or 'nobody'}"
+                )
                 self._write(
                     lambda: self._name(effect),
                     lambda revision: Named(effect.market, effect.record, revision),
@@ -1016,7 +1035,7 @@ class Process:
             case RemoveSnapshot():
                 cluster.later(lambda: snapshots.remove(effect.name))
             case TrimLog():
-                raise AssertionError("nobody told it to")
+                cluster.trim(market, effect.first_sequence)
             case Send():
                 payload, reply_to = effect.payload, effect.reply_to
                 if self.is_up and "to peers" not in self.cuts:

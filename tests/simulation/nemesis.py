@@ -36,16 +36,20 @@ class Nemesis:
 
     Attributes:
         faults: What it did so far, by kind.
+        is_at_work: Whether it goes on.
+        is_cruel: Whether it may do what no server gets over without an operator.
+        has_falsified: Whether it made a snapshot that contradicts what others hold.
     """
 
-    def __init__(self, cluster: Cluster, history: History, *, random: Random, losing: bool) -> None:
-        """Prepare; losing is whether the log may lose its tail, once."""
+    def __init__(self, cluster: Cluster, history: History, *, random: Random, cruel: bool) -> None:
+        """Prepare; cruel is whether what needs an operator may happen, once each."""
         self.faults: Counter[str] = Counter()
         self.is_at_work = False
         self._cluster = cluster
         self._history = history
         self._random = random
-        self._is_losing = losing
+        self.is_cruel = cruel
+        self.has_falsified = False
         self._undo: dict[int, Callable[[], None]] = {}
         self._count = 0
         self._joined = 0
@@ -249,6 +253,20 @@ class Nemesis:
         cluster.snapshots.damage(name)
         return None
 
+    def _falsify_snapshot(self) -> Undo:
+        # A server holds another state than the others, and writes it down: once, as above. Who is
+        # about to lead, and cannot as long as nothing is stored, hears of it then.
+        cluster = self._cluster
+        names = [name for market in cluster.markets for name in cluster.snapshots.names(market)]
+        if not self.is_cruel or self.has_falsified or not names:
+            return NOTHING
+        self.has_falsified = True
+        name = max(names, key=lambda each: each.position.sequence)
+        self.note(f"falsifies the snapshot {name.position.sequence} of {name.market}")
+        cluster.snapshots.falsify(name)
+        self.strike("server killed")
+        return self._worsen(("append lost",), 100)
+
     def _worsen(self, mishaps: tuple[Mishap, ...], percent: int) -> Undo:
         cluster = self._cluster
         self.note(f"worsens the weather: {', '.join(mishaps)}")
@@ -262,9 +280,8 @@ class Nemesis:
         market = self._random.choice(cluster.markets)
         first, last = cluster.logs[market].bounds()
         kept = last - self._random.randint(1, 4)
-        if not self._is_losing or kept < first + 1:
+        if not self.is_cruel or self._history.losses or kept < first + 1:
             return NOTHING
-        self._is_losing = False
         self.note(f"has the log of {market} lose all after {kept}")
         cluster.lose(market, kept)
         loss = Loss(market, cluster.now / S, kept)
@@ -286,7 +303,12 @@ def NOTHING() -> None:
 
 
 APPENDS: Final[tuple[Mishap, ...]] = tuple(each for each in MISHAPS if each.startswith("append"))
-REQUESTS: Final[tuple[Mishap, ...]] = ("request lost", "request late", "reply lost")
+REQUESTS: Final[tuple[Mishap, ...]] = (
+    "request lost",
+    "request late",
+    "request doubled",
+    "reply lost",
+)
 BROADCASTS: Final[tuple[Mishap, ...]] = ("broadcast lost", "broadcast doubled")
 LEASES: Final[tuple[Mishap, ...]] = tuple(each for each in MISHAPS if each.startswith("lease"))
 
@@ -307,6 +329,7 @@ FAULTS: Final[dict[str, Callable[[Nemesis], Undo]]] = {
     "leases silent": Nemesis._silence_leases,
     "clock jumps": Nemesis._turn_clock,
     "snapshot damaged": Nemesis._damage_snapshot,
+    "snapshot falsified": Nemesis._falsify_snapshot,
     "appends go astray": lambda nemesis: nemesis._worsen(APPENDS, 25),
     "requests go astray": lambda nemesis: nemesis._worsen(REQUESTS, 25),
     "broadcasts go astray": lambda nemesis: nemesis._worsen(BROADCASTS, 40),

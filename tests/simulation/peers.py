@@ -43,6 +43,7 @@ class Peer:
 
     Attributes:
         is_trading: Whether it begins anything new.
+        is_closed: Whether it can send nothing more.
         under_way: How many of its requests wait for their outcomes.
         replayed: Commands of which copies were sent that its library did not know of.
     """
@@ -53,6 +54,7 @@ class Peer:
         """Make one that begins a request about every pace_us, once it is told to `trade`."""
         self.name = name
         self.is_trading = False
+        self.is_closed = False
         self.under_way = 0
         self.replayed: list[Sent] = []
         self._cluster = cluster
@@ -73,8 +75,12 @@ class Peer:
         self.is_trading = True
         self._act()
 
+    def close(self) -> None:
+        """Have its connection closed for good."""
+        self.is_closed = True
+
     def _act(self) -> None:
-        if not self.is_trading:
+        if not self.is_trading or self.is_closed:
             return
         market = self._random.choice(self._cluster.markets)
         dice = self._random.randrange(100)
@@ -261,15 +267,21 @@ class Peer:
 
     def send_once(self, market: str, command: Command, sent: Sent) -> None:
         """Send one copy that nobody waits for, and write down what comes back."""
-        copy = Copy(self._cluster.now / S)
-        sent.copies.append(copy)
-        self.replayed.append(sent)
+        self.send_copy(market, encode(command), [sent])
+
+    def send_copy(self, market: str, payload: bytes, sent: Sequence[Sent]) -> None:
+        """Send a copy of a request that its peer's library does not know of."""
+        copies = [Copy(self.now_s()) for _ in sent]
+        for each, copy in zip(sent, copies, strict=True):
+            each.copies.append(copy)
+        self.replayed += sent
 
         def note(reply: bytes | None) -> None:
-            copy.ended = self._cluster.now / S
-            copy.answer = NO_RESPONDER if reply is None else plain(reply)
+            for copy, answer in zip(copies, answers_in(reply, len(copies)), strict=True):
+                copy.ended = self.now_s()
+                copy.answer = answer
 
-        self._cluster.request(market, self.name, encode(command), note)
+        self._cluster.request(market, self.name, payload, note)
 
     # --- From requests ----------------------------------------------------------------------
 
@@ -281,9 +293,18 @@ class Peer:
         """Have something done."""
         self._cluster.later(do, int(delay_s * S))
 
-    def wire(self, market: str, payload: bytes, answer: Callable[[bytes | None], None]) -> None:
-        """Send a request."""
+    def wire(
+        self,
+        market: str,
+        payload: bytes,
+        sent: Sequence[Sent],
+        answer: Callable[[bytes | None], None],
+    ) -> None:
+        """Send a request; somebody on the way may keep a copy, and send it again, even later."""
         self._cluster.request(market, self.name, payload, answer)
+        if self._cluster.meets("request doubled"):
+            delay = self._random.choice((0, self._random.randrange(LATE_US_MAX)))
+            self._cluster.later(lambda: self.send_copy(market, payload, sent), delay)
 
 
 class Request:
@@ -312,9 +333,13 @@ class Request:
         payload, patience_s = self._settling.copy(peer.now_s())
         self._copies_count += 1
         number = self._copies_count
-        copies = [Copy(peer.now_s()) for _ in commands]
-        for command, copy in zip(commands, copies, strict=True):
-            self._sent[own_id(command)].copies.append(copy)
+        if peer.is_closed:
+            self._answered(number, "closed")
+            return
+        sent = [self._sent[own_id(command)] for command in commands]
+        copies = [Copy(peer.now_s()) for _ in sent]
+        for each, copy in zip(sent, copies, strict=True):
+            each.copies.append(copy)
 
         def take(reply: bytes | None) -> None:
             answers = answers_in(reply, len(commands))
@@ -324,7 +349,7 @@ class Request:
             self._answered(number, "no_responder" if reply is None else reply)
 
         peer.later(lambda: self._answered(number, "silence"), patience_s)
-        peer.wire(self._market, payload, take)
+        peer.wire(self._market, payload, sent, take)
 
     def _answered(self, number: int, answer: bytes | Unanswered) -> None:
         if number != self._copies_count:

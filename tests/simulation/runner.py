@@ -3,6 +3,7 @@
 NB: import it only after `__main__` has made the product's limits small.
 """
 
+import gc
 import sys
 import time
 from collections import Counter
@@ -122,11 +123,14 @@ def many(seeds: range, *, jobs: int | None, json_file: str | None, until_caught:
 
 
 def _chunk(seeds: range) -> Sums:
+    gc.disable()
     coverage.ROLES.taken.clear()
     coverage.REQUESTS.taken.clear()
     sums = Sums()
     for seed in seeds:
         sums.add(Sums.of(World(seed).run()))
+        # Once for each world is enough, and saves a tenth of the time.
+        gc.collect()
     sums.roles = dict(coverage.ROLES.taken)
     sums.requests = dict(coverage.REQUESTS.taken)
     return sums
@@ -151,7 +155,7 @@ def _print(sums: Sums, *, seconds: float | None) -> None:
             ("roles", coverage.ROLES, sums.roles),
             ("requests", coverage.REQUESTS, sums.requests),
         ):
-            missing = coverage.missing(table, Counter(taken))
+            missing = coverage.missing(table, taken)
             click.echo(
                 f"\ntransitions of {name}: {len(table) - len(missing)} of {len(table)} taken"
             )

@@ -90,11 +90,10 @@ class Watcher:
             if stored is None:
                 self._cluster.later(self._give, 500 * MS)
                 return
-            log = self._cluster.logs[self.name]
             first = self._chain.next_sequence
-            entries = [
-                log.entry(each) for each in range(first, min(stored, first + READ_COUNT) + 1)
-            ]
+            last = min(stored, first + READ_COUNT)
+            # A trimmed log's beginning would come from a snapshot.
+            entries = [self._cluster.entry(self.name, each) for each in range(first, last + 1)]
             payloads = [entry.payload for entry in entries if entry is not None]
             if not payloads:
                 self._chain.disbelieve()
