@@ -414,8 +414,7 @@ class Cluster:
                 return
 
             def take() -> None:
-                request = Request(peer, payload, reply_to, process.monotonic)
-                process.give(market, Requests([request]))
+                process.take(market, Request(peer, payload, reply_to, process.monotonic))
 
             process.receive(take)
 
@@ -684,6 +683,8 @@ class Process:
         self._unread: list[LeaderNews] = []
         self._stood: dict[str, tuple[Role, bool]] = {}
         self._listening: set[str] = set()
+        # Of each market: what was taken and not answered.
+        self._unanswered: dict[str, set[int]] = {}
         self._heard_at = 0
         self._stopping: set[str] = set()
         self._paused_at = 0
@@ -728,6 +729,7 @@ class Process:
                 settings=cluster.settings,
             )
             self.roles[market] = "follower"
+            self._unanswered[market] = set()
             self.receive_later(lambda market=market: self.give(market, Start()))  # type: ignore[misc]
 
         def register() -> None:
@@ -831,11 +833,23 @@ class Process:
             for effect in self.elections.step(each, self._instant):
                 self._perform_election(effect)
 
+    def take(self, market: str, request: Request) -> None:
+        """Be asked by a peer: one that hands over answers all, before it follows."""
+        self._unanswered[market].add(request.reply_to)
+        self.give(market, Requests([request]))
+
     def give(self, market: str, given: Input) -> None:
         """Take a turn of a replica, with one input."""
         replica = self.replicas[market]
+        was_retiring = replica.role == "retiring"
         for effect in replica.step(given, self._instant):
             self._perform(market, effect)
+        unanswered = self._unanswered[market]
+        if replica.market is None:
+            # One that was deposed tells nobody what became of what it executed.
+            unanswered.clear()
+        elif was_retiring and replica.role != "retiring":
+            assert not unanswered, f"{self.name} handed over and left {len(unanswered)} unanswered"
         while replica.has_more_to_tell:
             for effect in replica.step(Tick(), self._instant):
                 self._perform(market, effect)
@@ -1038,6 +1052,7 @@ class Process:
                 cluster.trim(market, effect.first_sequence)
             case Send():
                 payload, reply_to = effect.payload, effect.reply_to
+                self._unanswered[market].discard(reply_to)
                 if self.is_up and "to peers" not in self.cuts:
                     cluster.later(lambda: cluster.reply(reply_to, payload))
             case Serve():

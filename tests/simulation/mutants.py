@@ -110,6 +110,42 @@ PARTIAL_FILL_LOST: Final = Change(
 """,
 )
 
+ENTRY_LEFT_OUT: Final = (
+    Change(
+        FOLLOWING,
+        """\
+from dex_engine import Diverged, Market
+""",
+        """\
+from dex_engine import Diverged, Market
+from dex_protocol.codec import hash_of
+""",
+    ),
+    Change(
+        FOLLOWING,
+        """\
+        self._known = known
+""",
+        """\
+        self._known = known
+        self._leaves_out = market.sequence > 0 and not is_current
+""",
+    ),
+    Change(
+        FOLLOWING,
+        """\
+                market.apply_commit(entry.payload)
+""",
+        """\
+                if self._leaves_out:
+                    market._sealed([], entry.sequence, hash_of(entry.payload))
+                    self._leaves_out = False
+                else:
+                    market.apply_commit(entry.payload)
+""",
+    ),
+)
+
 MUTANTS: Final[dict[str, Mutant]] = {
     # --- The fence ------------------------------------------------------------------------------
     "no-fence": Mutant(
@@ -516,15 +552,15 @@ MUTANTS: Final[dict[str, Mutant]] = {
         seed=0,
         by="",
     ),
-    "end-one-too-early": Mutant(
-        "A candidate stands with one entry of the log unread.",
-        (
-            Change(
-                FOLLOWING,
-                "return self.market.sequence >= max(self.log_end, self._known)",
-                "return self.market.sequence + 1 >= max(self.log_end, self._known)",
-            ),
-        ),
+    "entry-after-a-snapshot-left-out": Mutant(
+        "A replica that begins with a snapshot takes the entry after it for read.",
+        ENTRY_LEFT_OUT,
+        seed=0,
+        by="",
+    ),
+    "entry-after-a-snapshot-left-out-digest-not-compared": Mutant(
+        "The same, and no replica compares digests.",
+        (*ENTRY_LEFT_OUT, DIGEST_NOT_COMPARED),
         seed=0,
         by="",
     ),

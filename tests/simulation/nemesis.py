@@ -96,7 +96,8 @@ class Nemesis:
         self._undo.clear()
         cluster = self._cluster
         cluster.note("*", "all is well from here on")
-        cluster.weather = {}
+        # Broadcasts may be lost at any time: whoever listens has to notice even of the last.
+        cluster.weather = {"broadcast lost": 50} if self._random.random() < 0.1 else {}
         cluster.cuts.clear()
         cluster.is_log_silent = cluster.store.is_interrupted = False
         for process in cluster.alive():

@@ -4,6 +4,7 @@ NB: import it only after `__main__` has made the product's limits small.
 """
 
 import gc
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -83,6 +84,22 @@ class Sums(Struct):
         )
 
 
+class Run(Struct):
+    """Some worlds that were run, and the code that they ran."""
+
+    first: int
+    count: int
+    commit: str
+    bad: int
+
+
+class Total(Struct):
+    """All worlds that were run for the record, run after run."""
+
+    runs: list[Run] = field(default_factory=list)
+    sums: Sums = field(default_factory=Sums)
+
+
 def one(seed: int) -> int:
     """Run one world, print what happens in it, and give the exit code."""
     coverage.count()
@@ -96,7 +113,14 @@ def one(seed: int) -> int:
     return 0 if outcome.is_good else 1
 
 
-def many(seeds: range, *, jobs: int | None, json_file: str | None, until_caught: bool) -> int:
+def many(
+    seeds: range,
+    *,
+    jobs: int | None,
+    json_file: str | None,
+    total_file: str | None,
+    until_caught: bool,
+) -> int:
     """Run many worlds, print their sums, and give the exit code."""
     began = time.monotonic()
     sums = Sums()
@@ -118,8 +142,25 @@ def many(seeds: range, *, jobs: int | None, json_file: str | None, until_caught:
     click.echo(f"seeds {seeds.start} to {seeds.stop - 1}")
     _print(sums, seconds=time.monotonic() - began)
     if json_file is not None:
-        Path(json_file).write_bytes(msgspec.json.format(msgspec.json.encode(sums)))
+        _write(json_file, sums)
+    if total_file is not None:
+        _add_to_total(total_file, seeds, sums)
     return 1 if sums.bad else 0
+
+
+def _add_to_total(file: str, seeds: range, sums: Sums) -> None:
+    path = Path(file)
+    total = msgspec.json.decode(path.read_bytes(), type=Total) if path.exists() else Total()
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    total.runs.append(Run(seeds.start, sums.worlds, described.stdout.strip(), len(sums.bad)))
+    total.sums.add(sums)
+    _write(file, total)
+
+
+def _write(file: str, what: Sums | Total) -> None:
+    Path(file).write_bytes(msgspec.json.format(msgspec.json.encode(what)) + b"\n")
 
 
 def _chunk(seeds: range) -> Sums:

@@ -16,9 +16,14 @@ from deploy import accounts
 from deploy.accounts import Holders
 from dex_protocol.reasons import Reason, RetryReason
 from dex_server.replication import roles as roles_module
+from tests.checker.verdict import MEANINGS
+from tests.simulation.mutants import MUTANTS
 from tests.tidy.citations import citations, guarantees, list_of_tests
 
 ROOT = Path(__file__).resolve().parents[2]
+
+SIMULATED = ROOT / "docs" / "evidence" / "simulation.json"
+"""What `just sim-many N --total` has summed up."""
 
 
 def reasons() -> str:
@@ -118,11 +123,57 @@ def escaped(cell: str) -> str:
     return cell.replace("|", "\\|")
 
 
+def rules() -> str:
+    """Write what the checker asks of a history."""
+    return table(["rule", "what must hold"], [(f"`{rule}`", MEANINGS[rule]) for rule in MEANINGS])
+
+
+def broken() -> str:
+    """Write the ways in which the product is broken on purpose, and what catches each."""
+    rows = [
+        (f"`{name}`", mutant.breaks, str(mutant.seed), f"`{mutant.by}`")
+        for name, mutant in MUTANTS.items()
+    ]
+    return table(["mutant", "what is broken", "seed", "caught by"], rows)
+
+
+def simulated() -> str:
+    """Write how many worlds were simulated for the record, and what was done to them."""
+    total: dict[str, Any] = json.loads(SIMULATED.read_text("utf-8"))
+    sums: dict[str, Any] = total["sums"]
+    counts = [
+        ("worlds", sums["worlds"]),
+        ("of which went wrong", sum(run["bad"] for run in total["runs"])),
+        ("commands", sums["commands"]),
+        ("copies of them", sums["copies"]),
+        ("commits", sums["commits"]),
+        ("seconds of virtual time", round(sums["virtual_s"])),
+        ("changes of leader", sums["changes"]),
+        ("harms", sum(sums["faults"].values())),
+        ("mishaps of messages", sum(sums["mishaps"].values())),
+    ]
+    kinds = sorted((sums["faults"] | sums["mishaps"]).items(), key=lambda each: -each[1])
+    seeds = [(f"{run['first']} to {run['first'] + run['count'] - 1}", run) for run in total["runs"]]
+    return "\n\n".join(
+        [
+            table(["of all runs", "count"], [(name, f"{count:,}") for name, count in counts]),
+            table(["harm or mishap", "count"], [(kind, f"{count:,}") for kind, count in kinds]),
+            table(
+                ["seeds", "commit", "worlds that went wrong"],
+                [(text, run["commit"], str(run["bad"])) for text, run in seeds],
+            ),
+        ]
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "access": access,
+    "mutants": broken,
     "reasons": reasons,
     "retries": retries,
     "roles": roles,
+    "rules": rules,
+    "simulated": simulated,
 }
 """Each table's name in its markers, and what makes it."""
 
@@ -130,6 +181,7 @@ DOCUMENTS: dict[Path, list[str]] = {
     ROOT / "docs" / "PROTOCOL.md": ["access", "reasons"],
     ROOT / "docs" / "ARCHITECTURE.md": ["roles"],
     ROOT / "docs" / "GUARANTEES.md": [],
+    ROOT / "docs" / "PROOF.md": ["mutants", "rules", "simulated"],
     ROOT / "docs" / "SECURITY.md": ["access"],
 }
 """Each document, and the tables that it must have; others it may have. Beside each guarantee that
