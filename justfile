@@ -92,6 +92,21 @@ attack *arguments:
 fuzz *arguments:
     @uv run --group fuzz python -m tests.fuzz "$@"
 
+# Hurt a real cluster under load, and judge all that was seen (--seed, --duration, --picture).
+[no-exit-message]
+chaos *arguments:
+    @uv run --group chaos python -m tests.chaos "$@"
+
+# Simulate the exchange of one seed, and print all that happens in it: just sim SEED.
+[no-exit-message]
+sim *arguments:
+    @uv run python -m tests.simulation one "$@"
+
+# Simulate many on all cores, and sum them up: just sim-many 1000 (--from, --mutant, --json).
+[no-exit-message]
+sim-many *arguments:
+    @uv run python -m tests.simulation many "$@"
+
 # Format the code.
 fmt:
     uv run ruff check --fix-only

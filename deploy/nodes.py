@@ -36,6 +36,11 @@ LOGS_COUNT_MAX: Final = 4
 
 _ROUTES_USER: Final = "node"
 
+_NOWHERE: Final = f"{HOST}:1"
+"""What a node is told of another one that should not be dialed: nobody may listen there, so it
+gives up at once. NB: with `no_advertise` alone (nats-server 2.15.1) clients are told nothing, but
+nodes still tell each other of a node that comes, and dial it where it listens."""
+
 STOP_GRACE_S: Final = 10.0
 """How long a node may take to end by SIGTERM: 0.05 to 0.3 s seen; a busy disk may want more."""
 
@@ -287,7 +292,7 @@ def config_text(settings: NodeSettings) -> str:
             "cluster {",
             f"  name: {_quoted(CLUSTER_NAME)}",
             f"  listen: {_quoted(f'{HOST}:{settings.cluster_port}')}",
-            *([] if settings.is_advertised else ["  no_advertise: true"]),
+            *([] if settings.is_advertised else _unadvertised()),
             *([] if access is None else _routes_authorization(access)),
             "  routes: [",
             *(f"    {_quoted(f'nats-route://{known_by}{route}')}" for route in settings.routes),
@@ -310,6 +315,10 @@ def _tls_lines(certificates: Certificates, *, both: bool = False) -> list[str]:
     }
     lines = [f"  {name}: {_quoted(str(file))}" for name, file in files.items()]
     return [*lines, "  verify: true"] if both else lines
+
+
+def _unadvertised() -> list[str]:
+    return ["  no_advertise: true", f"  advertise: {_quoted(_NOWHERE)}"]
 
 
 def _routes_authorization(access: Access) -> list[str]:

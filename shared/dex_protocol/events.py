@@ -55,8 +55,8 @@ class LeaderChanged(Event, tag="leader_changed"):
     protocol: int
     rules: int
     incarnation: str = ""
-    """Which start of that server it is: two of one name must not take one entry for theirs. Empty in
-    logs of before it was written."""
+    """Which start of that server it is: two of one name must not take one entry for theirs. Empty
+    in logs of before it was written."""
 
 
 class Accepted(Event, tag="accepted"):

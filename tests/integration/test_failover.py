@@ -1,18 +1,25 @@
 """Servers and NATS nodes that die, stand still and come back under load, three of each.
 
 Whatever happens, each market goes on under another leader, one server for each term, and the load
-generator finds every acknowledged order in the log once.
+generator finds every acknowledged order in the log once; so does the checker, of mixed commands.
 """
 
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
 import pytest
 import pytest_asyncio
 
+from dex_client.link import linked
+from dex_runtime.connection import ConnectionOptions
+from tests.chaos.record import Record
+from tests.chaos.traders import Peer, Settings
+from tests.checker.checker import check
+from tests.checker.history import End, History
 from tests.integration.programs import (
     UNANSWERED,
     Exchange,
@@ -22,7 +29,7 @@ from tests.integration.programs import (
     eventually,
     exchange,
 )
-from tests.nats_nodes import Callers, Nodes, calling, connected, running, running_apart
+from tests.nats_nodes import Callers, Nodes, calling, connected, doors, running, running_apart
 
 NAMES = ("server-1", "server-2", "server-3")
 
@@ -111,6 +118,63 @@ async def test_leaders_that_are_killed_one_after_another_lose_and_double_nothing
     led_by.append(await servers.agree(led))
     # Each death has cost one change of leader, and each return none.
     assert changes_of_leader(await place.log(led)) == list(enumerate(led_by, start=1))
+
+
+async def test_all_that_peers_saw_of_leaders_that_were_killed_is_true(
+    place: Exchange, servers: Servers, led: str
+) -> None:
+    """Mixed commands, batches, resends and queries, all recorded and judged (G1, G3, G5, G7, G12,
+    G14)."""
+    names = ["load-1", "load-2", "load-3"]
+    record, complaints = Record(lambda market, at: None), list[str]()
+    settings = Settings(
+        name="test",
+        urls=list(place.nodes.urls),
+        peers={name: doors().peer(name) for name in names},
+        markets=[led],
+        rate=60.0,
+        seed=1,
+    )
+    has_stopped = asyncio.Event()
+    async with AsyncExitStack() as links, asyncio.TaskGroup() as tasks:
+        for name, credentials in settings.peers.items():
+            options = ConnectionOptions(
+                servers=place.nodes.urls, name=name, credentials=credentials
+            )
+            link = await links.enter_async_context(linked(options))
+            peer = Peer(name, link, settings, record, complaints.append)
+            tasks.create_task(peer.trade(has_stopped))
+        for _ in range(2):
+            leader = await servers.agree(led)
+            before = await place.status(led)
+            await place.reaches(led, before["sequence"] + 50)
+            await servers[leader].killed()
+            await servers.leader(led, other_than=leader)
+            servers.start(leader)
+        after = await place.status(led)
+        await place.reaches(led, after["sequence"] + 50)
+        has_stopped.set()
+
+    async def look() -> History | None:
+        log = await place.log(led)
+        held = await servers.holding(led)
+        ends = [End(who, led, each.sequence, "", each.digest) for who, each in held.items()]
+        if len(ends) < len(NAMES) or any(end.sequence != len(log) for end in ends):
+            return None
+        specification = msgspec.json.decode(log[0])["events"][0]["specification"]
+        return History(
+            {led: specification},
+            record.sent,
+            record.asked,
+            {led: [each.decode() for each in log]},
+            ends,
+        )
+
+    verdict = check(await eventually(look, what="all servers at the log's end"))
+
+    assert verdict.is_good, str(verdict)
+    assert complaints == []
+    assert verdict.acknowledged > 100
 
 
 async def test_leader_that_stood_still_follows_and_none_of_its_own_has_landed(

@@ -110,6 +110,7 @@ def test_what_is_asked_for_beyond_the_usual_is_in_the_configuration(tmp_path: Pa
 
     assert 'http: "127.0.0.1:8222"\n' in text
     assert "no_advertise: true\n" in text
+    assert 'advertise: "127.0.0.1:1"\n' in text
     assert text.endswith("max_connections: 7\n")
 
 

@@ -6,6 +6,7 @@ What does not follow from its state stops it, with an alarm that names the commi
 import pytest
 
 from dex_protocol.codec import encode_commit, hash_of
+from dex_protocol.queries import StatusQuery
 from dex_server.replication.effects import (
     EndFound,
     FindEnd,
@@ -406,3 +407,24 @@ def test_standing_says_whose_lead_and_how_far(leader: Harness, follower: Harness
     assert standing.sequence == other.sequence == 2
     assert standing.digest == other.digest == follower.market.digest
     assert leader.market.sequence == 3
+
+
+def test_follower_that_is_cut_off_tells_what_it_has_and_waits_for_what_it_has_not(
+    leader: Harness, follower: Harness
+) -> None:
+    """An answer may be of any age, but for `min_sequence` (G14)."""
+    leader.commit(1)
+    for _ in range(60):
+        follower.pass_time(ms=1_000)
+        follower.run(hold=(FindEnd,))
+    old = follower.ask(StatusQuery())
+    new = follower.ask(StatusQuery(min_sequence=2))
+    follower.run(hold=(FindEnd,))
+
+    assert follower.answer(old)["sequence"] == 1
+    assert follower.answer(new) is None
+
+    follower.pass_time(ms=1_000)
+    follower.run(hold=(FindEnd,))
+
+    assert follower.answer(new)["reason"] == "unavailable"
