@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from deploy import accounts
@@ -21,6 +22,9 @@ from tests.simulation.mutants import MUTANTS
 from tests.tidy.citations import citations, guarantees, list_of_tests
 
 ROOT = Path(__file__).resolve().parents[2]
+
+CHAOS = ROOT / "docs" / "evidence" / "chaos.json"
+"""What runs of `just chaos --evidence` have written, put together."""
 
 SIMULATED = ROOT / "docs" / "evidence" / "simulation.json"
 """What `just sim-many N --total` has summed up."""
@@ -166,8 +170,46 @@ def simulated() -> str:
     )
 
 
+def chaos() -> str:
+    """Write what was done to real clusters for the record, and what it cost."""
+    runs: list[dict[str, Any]] = json.loads(CHAOS.read_text("utf-8"))
+    rows = [
+        (
+            str(run["seed"]),
+            f"{run['duration_s']:.0f} s",
+            str(len(run["faults"])),
+            str(len(run["leader_changes"])),
+            f"{run['counts']['commands']:,}",
+            f"{run['counts']['copies']:,}",
+            f"{run['counts']['unknown']:,}",
+            f"{run['counts']['unknown_executed']:,}",
+            str(len(run["violations"]) + len(run["complaints"])),
+        )
+        for run in runs
+    ]
+    gaps: dict[str, list[float]] = {}
+    for run in runs:
+        for fault in run["faults"]:
+            gaps.setdefault(fault["kind"], []).extend(fault["gap_s"].values())
+    names = ["seed", "for", "faults", "changes of leader", "commands", "copies"]
+    return "\n\n".join(
+        [
+            table([*names, "unknown", "of which executed", "violations"], rows),
+            "How long a market gave no answer to anybody, from each fault to the next:",
+            table(
+                ["fault", "times", "median", "longest"],
+                [
+                    (kind, str(len(all_of)), f"{median(all_of):.1f} s", f"{max(all_of):.1f} s")
+                    for kind, all_of in sorted(gaps.items())
+                ],
+            ),
+        ]
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "access": access,
+    "chaos": chaos,
     "mutants": broken,
     "reasons": reasons,
     "retries": retries,
@@ -181,7 +223,7 @@ DOCUMENTS: dict[Path, list[str]] = {
     ROOT / "docs" / "PROTOCOL.md": ["access", "reasons"],
     ROOT / "docs" / "ARCHITECTURE.md": ["roles"],
     ROOT / "docs" / "GUARANTEES.md": [],
-    ROOT / "docs" / "PROOF.md": ["mutants", "rules", "simulated"],
+    ROOT / "docs" / "PROOF.md": ["chaos", "mutants", "rules", "simulated"],
     ROOT / "docs" / "SECURITY.md": ["access"],
 }
 """Each document, and the tables that it must have; others it may have. Beside each guarantee that
