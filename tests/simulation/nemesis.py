@@ -14,6 +14,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
+from dex_server.replication.ports import SnapshotName
 from tests.checker.history import History, Loss
 from tests.simulation.cluster import MISHAPS, MS, WAYS, Cluster, Mishap, Process, S
 
@@ -50,6 +51,7 @@ class Nemesis:
         self._random = random
         self.is_cruel = cruel
         self.has_falsified = False
+        self._damaged: set[SnapshotName] = set()
         self._undo: dict[int, Callable[[], None]] = {}
         self._count = 0
         self._joined = 0
@@ -250,6 +252,13 @@ class Nemesis:
         if not names:
             return NOTHING
         name = self._random.choice(names)
+        good = [
+            other for other in cluster.snapshots.names(name.market) if other not in self._damaged
+        ]
+        if cluster.settings.trims_log and (len(good) < 2 or name in self._damaged):
+            # Nothing is left to begin with when a log is trimmed, and no snapshot is good.
+            return NOTHING
+        self._damaged.add(name)
         self.note(f"damages the snapshot {name.position.sequence} of {name.market}")
         cluster.snapshots.damage(name)
         return None

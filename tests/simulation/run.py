@@ -207,6 +207,9 @@ class World:
                 self.cluster.start(name, after_us=self.random.randrange(200 * MS))
         if self._needs_operator:
             self._remove_snapshots()
+            for watcher in self.watchers:
+                # A client that holds what was lost learns of it by the next commit; none may come.
+                watcher.begin()
         self._look_after()
 
     @property

@@ -20,7 +20,7 @@ from dex_server.replication.effects import (
 from dex_server.replication.following import LAG_COUNT_MAX
 from dex_server.replication.ports import Entry
 from tests.builders import buy
-from tests.unit.server.harness import Harness, a_leader, beside, cut, following
+from tests.unit.server.harness import Harness, a_leader, beside, cut, following, leading
 
 
 @pytest.fixture
@@ -362,6 +362,26 @@ def test_doubt_ends_although_there_is_never_a_silence(leader: Harness, follower:
 
     assert follower.replica.is_current
     assert is_at_end(follower, leader)
+
+
+def test_log_that_grew_again_over_what_it_lost_stops_a_follower(
+    leader: Harness, follower: Harness
+) -> None:
+    """To just the length that it had, so that nothing is missing (G16)."""
+    leader.commit(1, 2)
+    follower.hear()
+    in_doubt(follower, log_end=1)
+    other = leading(Harness(log=cut(leader.log, 1), server="server-3"))
+    other.commit(9)
+    assert other.end == leader.end == 3
+
+    follower.log = other.log
+    follower.pass_time(ms=1_000)
+    follower.run()
+
+    assert follower.replica.role == "stopped"
+    (alarm,) = follower.alarms
+    assert "another commit 3" in alarm
 
 
 def test_heard_behind_a_gap_is_no_sign_that_the_log_has_lost_it(

@@ -12,7 +12,8 @@ does not follow contradicts the state, and stops the replica.
 
 A log that seems to end before what is known to stand in it may be asked of a NATS node that was
 cut off and does not know it yet; such a node gives up within some seconds. If the log still says so
-then, it has lost commits.
+then, it has lost commits. If it is long enough by then, it may still have lost them, and have grown
+over the loss: what stands where the state is says which.
 
 Knows nothing of roles, nor of snapshots but that somebody may want to look at the state after a
 commit.
@@ -22,7 +23,8 @@ from collections.abc import Callable
 from typing import Final
 
 from dex_engine import Diverged, Market
-from dex_server.replication.effects import Effect, FindEnd, Instant, Note, ReadLog
+from dex_protocol.codec import hash_of
+from dex_server.replication.effects import Effect, FindEnd, Instant, Look, Note, ReadLog
 from dex_server.replication.ports import Entry
 from dex_server.replication.recovery import Contradicted
 
@@ -126,6 +128,11 @@ class Following:
         self._distrusts_until = 0
         self._passes_until = 0
         self._doubt = Doubt()
+        # Whether the log once ended too early, and nothing showed since that it ends with what was
+        # applied: it may have lost that, and have grown again over the loss; and whether that is
+        # being looked at.
+        self._is_unsure = False
+        self._is_looking = False
 
     @property
     def is_at_end(self) -> bool:
@@ -232,12 +239,16 @@ class Following:
             raise Contradicted(f"{text}: it has lost commits")
         if self._doubt.is_raised:
             self.is_current = False
+            self._is_unsure = True
             return [] if was_raised else [Note(f"{text}: asking again", is_warning=True)]
         self.reaches(last)
         if self._is_paused:
             return []
         if first > self.market.sequence + 1:
             raise Overtaken(first)
+        if first > self.market.sequence:
+            # Trimmed just up to here: there is nothing left to compare.
+            self._is_unsure = False
         if self._is_asking_again:
             return self._ask() + self._advance(now)
         self.is_fresh = True
@@ -246,12 +257,35 @@ class Following:
         self._asked_hint = 0
         return self._advance(now)
 
+    def stands(self, sequence: int, entry: Entry | None, now: Instant) -> list[Effect]:
+        """Take note of what stands where the state is.
+
+        Raises:
+            Contradicted: another commit than the one that was applied.
+        """
+        if not self._is_looking:
+            return []
+        self._is_looking = False
+        market = self.market
+        if entry is None or sequence != market.sequence:
+            # The next look at the log's end asks again.
+            return []
+        if hash_of(entry.payload) != market.hash:
+            raise Contradicted(
+                f"the log has another commit {sequence} than the one that was stored there: it has"
+                " lost commits"
+            )
+        self._is_unsure = False
+        return self._advance(now)
+
     def _apply(self, entries: list[Entry]) -> list[Effect]:
         market = self.market
         effects: list[Effect] = []
         for entry in entries:
             if entry.sequence == market.sequence + 1:
                 market.apply_commit(entry.payload)
+                # It names what was applied before.
+                self._is_unsure = False
                 self.reaches(market.sequence)
                 effects = self._on_commit(market)
                 if effects:
@@ -277,6 +311,11 @@ class Following:
             self._asked_hint, self._hint = self._hint, 0
             return self.refresh()
         if self.is_fresh and not self.is_current and self.is_at_end:
+            if self._is_unsure and market.sequence > 0:
+                if self._is_looking:
+                    return []
+                self._is_looking = True
+                return [Look(market.sequence)]
             self.is_current = True
             return [Note(f"caught up at commit {market.sequence}, digest {market.digest}")]
         return []

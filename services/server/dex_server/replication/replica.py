@@ -450,8 +450,11 @@ class Replica:
                     return candidacy.undecided(given.sequence)
                 case Stands():
                     return self._settle_candidacy(candidacy, given, now)
-        if self._recovery is not None and isinstance(given, Stands):
-            return self._recovery.stands(given.sequence, given.entry)
+        if isinstance(given, Stands):
+            if self._recovery is not None:
+                return self._recovery.stands(given.sequence, given.entry)
+            if self._following is not None:
+                return self._following.stands(given.sequence, given.entry, now)
         return []
 
     def _settle_candidacy(self, candidacy: Candidacy, given: Stands, now: Instant) -> list[Effect]:
