@@ -181,6 +181,10 @@ class Queries:
             if not self._shares.has_some(peer, now=now):
                 # What was answered meanwhile was more than it had left.
                 return _too_much_for(peer)
+            if driver.replica.stored < max(query.min_sequence, 1):
+                # It was outrun as leader while this waited for a turn, and knows of nothing until
+                # it follows: an empty page would be taken for the log's end.
+                return retry(RetryReason.unavailable)
             self._shares.take(peer, limits.READ_BYTES_MIN, now=now)
             if isinstance(query, LogQuery):
                 return await self._log(driver, query)

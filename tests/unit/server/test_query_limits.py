@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -217,11 +218,8 @@ class Log:
 class Stored:
     """How far a replica is, and its log; see `Driver`."""
 
-    class replica:
-        name = "BTC-USD"
-        stored = 1_000
-
     def __init__(self) -> None:
+        self.replica = SimpleNamespace(name="BTC-USD", stored=1_000)
         self.log = Log()
         self.given: list[Asked] = []
 
@@ -434,6 +432,25 @@ async def test_peer_whose_reads_wait_leaves_turns_and_places_to_others(server: S
     more = [server.ask_for_log("carol") for _ in range(limits.PEER_QUERIES_COUNT_MAX)]
     await settled()
     assert [reply.answer for reply in more] == [None] * len(more)
+
+
+async def test_log_that_is_not_known_any_more_when_its_turn_comes_is_unavailable_not_empty(
+    server: Server,
+) -> None:
+    """A server that stood still answers all that waited for it, and learns that it is outrun."""
+    log = server.stored.log
+    log.is_open.clear()
+    for _ in range(limits.PEER_READS_COUNT_MAX):
+        server.ask_for_log("alice")
+    waiting = server.ask_for_log("alice")
+    await settled()
+    server.stored.replica.stored = 0
+
+    log.is_open.set()
+    await settled()
+
+    assert waiting.answer["status"] == "retry"
+    assert waiting.answer["reason"] == "unavailable"
 
 
 async def test_many_peers_together_are_busy(server: Server) -> None:
