@@ -50,10 +50,10 @@ peers *arguments:
 demo *arguments:
     @uv run dex-local demo "$@"
 
-# Run the tests.
+# Run the tests: all of them in two processes, those that are named in one.
 [no-exit-message]
 test *arguments:
-    @uv run pytest "$@"
+    @uv run pytest {{ if arguments == "" { "--numprocesses 2" } else { "" } }} "$@"
 
 # Write the scenarios' golden texts and the documents' tables anew, for review.
 rewrite:

@@ -14,7 +14,7 @@ from hypothesis import settings
 from nats.aio.client import Client
 
 from dex_runtime.keys import VARIABLE
-from tests.nats_nodes import Nodes, connected, doors, running
+from tests.nats_nodes import Nodes, connected, doors, running, share_ports
 
 # The suites in these modules are imported by tests, and so are not rewritten by themselves.
 pytest.register_assert_rewrite(
@@ -34,7 +34,16 @@ def pytest_configure() -> None:
     """Have all keys looked for where tests keep them, and end by SIGTERM as by Ctrl-C, so that what
     tests started is ended too."""
     os.environ[VARIABLE] = str(doors().keyring.directory)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell has what it starts in the background ignore SIGINT, and so would all that tests start.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    share_ports()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests: the process that came to one last would be waited for. And nobody
+    takes the first of what another has left, so that they do not have a module's fixture twice."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -7,6 +7,7 @@ their keys in one directory, where the exchange's programs look for them too.
 
 import asyncio
 import atexit
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -50,6 +51,18 @@ def doors() -> Doors:
         made.keyring.add(peer)
     made.write()
     return made
+
+
+def share_ports() -> None:
+    """Take free ports only from this process' share, when several run the tests of one session.
+
+    Otherwise another one would take the port of a node that a test has killed, and starts again.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:
+        share = len(nodes._TEST_PORTS) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        begin = int(worker.removeprefix("gw")) * share
+        nodes._TEST_PORTS = nodes._TEST_PORTS[begin : begin + share]
 
 
 class Nodes:

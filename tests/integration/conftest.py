@@ -1,4 +1,7 @@
-"""An exchange that lives as long as the session, for tests that only trade on it."""
+"""An exchange for tests that only trade on it.
+
+It ends with its module: each market that tests leave on it costs it work as long as it lives.
+"""
 
 from collections.abc import AsyncIterator
 
@@ -9,7 +12,7 @@ from tests.integration.programs import Exchange, exchange
 from tests.nats_nodes import running
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def venue(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Exchange]:
     """Run a node of its own, since a server holds every market that its node knows, and a server
     that takes a snapshot of each market after 20 commits."""

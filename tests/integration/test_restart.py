@@ -222,10 +222,10 @@ async def test_two_servers_of_one_market_lose_and_double_nothing(
     the log takes what follows on its end, and nothing else (G11, G13)."""
     first = place.server()
     await place.open(market)
-    load = place.load(market, *LONG)
-    await place.reaches(market, 20)
     second = place.server(name="server-2")
     await second.prints("caught up")
+    load = place.load(market, *LONG)
+    await place.reaches(market, 20)
 
     first.send(signal.SIGSTOP)
     await place.reaches_term(market, 2)

@@ -123,15 +123,21 @@ class Wire:
 
     async def followed(self) -> tuple[Market, list[Commit]]:
         """Follow the log, check it and the book against each other, and give both."""
-        market = Market(self.market)
-        commits = []
-        for payload in await self.log():
-            assert len(payload) <= COMMIT_BYTES_MAX
-            commits.append(market.apply_commit(payload))
-        market.check()
+        # In a thread, since it may take seconds: a node leaves who answers no ping for 3 s.
+        market, commits = await asyncio.to_thread(_followed, self.market, await self.log())
         status = await self.ask("status")
         assert (status["sequence"], status["digest"]) == (market.sequence, market.digest)
         return market, commits
+
+
+def _followed(name: str, payloads: list[bytes]) -> tuple[Market, list[Commit]]:
+    market = Market(name)
+    commits = []
+    for payload in payloads:
+        assert len(payload) <= COMMIT_BYTES_MAX
+        commits.append(market.apply_commit(payload))
+    market.check()
+    return market, commits
 
 
 @asynccontextmanager

@@ -47,5 +47,5 @@ class EngineAndReference(RuleBasedStateMachine):
             self.twins.leader.check()
 
 
-TestEngineAndReference = EngineAndReference.TestCase
+TestEngineAndReference = pytest.mark.long(EngineAndReference.TestCase)
 TestEngineAndReference.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)

@@ -1,4 +1,4 @@
-"""Exchanges that live as long as the session, to be attacked, and who is on them."""
+"""Exchanges that live as long as a module's tests, to be attacked, and who is on them."""
 
 from collections.abc import AsyncIterator
 
@@ -10,7 +10,7 @@ from tests.nats_nodes import running
 from tests.security.scene import Scene, staged
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Exchange]:
     """Run a node and a server."""
     directory = tmp_path_factory.mktemp("stage")
@@ -24,7 +24,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Excha
         assert "Traceback" not in server.printed, server.printed
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def wide_stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Exchange]:
     """Run three nodes and two servers."""
     directory = tmp_path_factory.mktemp("wide-stage")

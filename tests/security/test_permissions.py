@@ -63,7 +63,9 @@ def settings_of(config: Config, directory: Path) -> nodes.NodeSettings:
     file.write_text(written(config))
     access = structs.replace(doors().access, accounts_file=file)
     (port,) = nodes.free_ports(1)
-    return nodes.alone(directory / "node", port=port, access=access)
+    alone = nodes.alone(directory / "node", port=port, access=access)
+    # Attackers answer pings only while they read, and some have to wait for others.
+    return structs.replace(alone, extra='ping_interval: "1m"')
 
 
 @asynccontextmanager

@@ -29,7 +29,11 @@ def replica() -> Replica:
 
 @pytest.fixture
 def queries(replica: Replica) -> Queries:
-    policy = Policy(deadline_s=0.3)
+    return asking(replica, deadline_s=60)
+
+
+def asking(replica: Replica, *, deadline_s: float) -> Queries:
+    policy = Policy(deadline_s=deadline_s)
     return Queries(replica, "alice", policy=policy, random=Random(SEED))  # type: ignore[arg-type]
 
 
@@ -50,13 +54,11 @@ async def test_a_question_is_asked_again_until_somebody_answers(
     assert replica.asked == ["status"] * 5
 
 
-async def test_a_question_that_nobody_answers_is_given_up(
-    replica: Replica, queries: Queries
-) -> None:
+async def test_a_question_that_nobody_answers_is_given_up(replica: Replica) -> None:
     replica.instead = [NoResponder("503")] * 1_000
 
     with pytest.raises(Unavailable, match="an answer to status of BTC-USD"):
-        await queries.status(MARKET)
+        await asking(replica, deadline_s=0.3).status(MARKET)
 
 
 async def test_a_refusal_is_an_answer(replica: Replica, queries: Queries) -> None:

@@ -96,7 +96,8 @@ def test_peer_may_keep_its_private_key_to_itself(keyring: Keyring) -> None:
         ("operator", None, "expected a peer's name, found that of a role: operator"),
         ("alice", "", "expected a user's public nkey"),
         ("alice", "U" * 56, "expected a user's public nkey"),
-        ("alice", keys.new_seed().decode(), "expected a user's public nkey"),
+        # Another one in each process, where the test is to have one name.
+        pytest.param("alice", keys.new_seed().decode(), "expected a user's public nkey", id="seed"),
     ],
 )
 def test_what_is_no_name_or_no_key_changes_nothing(

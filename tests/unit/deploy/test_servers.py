@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from deploy import processes
-from deploy.servers import ServerEnded, ServerProcess
+from deploy.servers import SHOWN_LINES_COUNT, ServerEnded, ServerProcess
 
 COUNTING = """
 import time
@@ -65,5 +65,7 @@ async def test_ended_server_does_not_run_and_shows_the_end_of_its_log(
     await (server.kill() if is_killed else server.stop())
 
     assert not server.is_running()
-    with pytest.raises(ServerEnded, match=r"server-1 has ended\. The end of .*:\n  0"):
+    printed = [f"  {line}" for line in server.log.read_text().splitlines()[1:]]
+    with pytest.raises(ServerEnded, match=r"server-1 has ended\. The end of ") as ended:
         server.check()
+    assert str(ended.value).splitlines()[1:] == printed[-SHOWN_LINES_COUNT:]
