@@ -12,7 +12,6 @@ import logging
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,13 +24,13 @@ import msgspec
 from deploy import processes
 from deploy.interruption import Interrupted
 from deploy.interruption import run as interruptible
-from tests.chaos.helpers import ROOT
 from tests.chaos.picture import NoMatplotlib, draw
 from tests.chaos.report import evidence, report, text
 from tests.chaos.run import run
 from tests.chaos.schedule import schedule
 from tests.checker import files
 from tests.checker.checker import check
+from tests.evidence import commit, said_by
 
 RATE: Final = 100.0
 """Actions in a second, of all peers together. Some are batches and some are questions, so about as
@@ -94,7 +93,7 @@ def main(
         evidence_file.write_bytes(msgspec.json.format(written, indent=2) + b"\n")
     if picture_file is not None:
         title = (
-            f"chaos, seed {seed}: {len(made.troubles)} faults, {len(made.answers):,} commands "
+            f"chaos, seed {seed}: {len(made.faults)} faults, {len(made.answers):,} commands "
             f"answered, {len(made.verdict.violations) + len(made.complaints)} violations"
         )
         try:
@@ -120,24 +119,14 @@ def _about(seed: int, duration: float, rate: float) -> dict[str, Any]:
         "seed": seed,
         "duration_s": duration,
         "actions_per_second": rate,
-        "commit": _said_by(
-            "git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"
-        ),
+        "commit": commit(),
         "machine": {
             "cores": os.cpu_count(),
             "platform": platform.platform(),
             "python": platform.python_version(),
-            "nats-server": _said_by(str(nats_server), "--version").rpartition("v")[2],
+            "nats-server": said_by(str(nats_server), "--version").rpartition("v")[2],
         },
     }
-
-
-def _said_by(*command: str) -> str:
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return "unknown"
-    return ended.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

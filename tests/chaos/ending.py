@@ -13,6 +13,7 @@ from dex_runtime.messaging import NoReply, NoResponder
 from tests.chaos.generators import Generators
 from tests.chaos.network import SERVERS
 from tests.chaos.onlooker import LogUnreadable, Onlooker
+from tests.checker.files import merged
 from tests.checker.history import End, History
 
 SETTLE_S: Final = 90.0
@@ -50,26 +51,24 @@ async def collect(
             except LogUnreadable as error:
                 complaints.append(str(error))
         found = await onlooker.standings()
-        ends = [end for part in parts for end in part.ends]
-        ends += [
-            End(name, held.market, held.sequence, "", held.digest)
-            for name, standing in sorted(found.items())
-            for held in standing.markets
-        ]
+        own = History(
+            specifications={
+                market: msgspec.to_builtins(specifications.specification(market))
+                for market in markets
+            },
+            logs=logs,
+            ends=[
+                End(name, held.market, held.sequence, "", held.digest)
+                for name, standing in sorted(found.items())
+                for held in standing.markets
+            ],
+        )
+        history = merged([*(part.history for part in parts), own])
         after = {market: len(log) for market, log in logs.items()}
-        is_still = after == place and all(end.sequence == place[end.market] for end in ends)
+        is_still = after == place and all(end.sequence == place[end.market] for end in history.ends)
         if complaints or is_still:
             break
         say("the markets went on meanwhile; once more")
-    history = History(
-        specifications={
-            market: msgspec.to_builtins(specifications.specification(market)) for market in markets
-        },
-        sent=[sent for part in parts for sent in part.sent],
-        asked=[asked for part in parts for asked in part.asked],
-        logs=logs,
-        ends=ends,
-    )
     return history, complaints + [text for part in parts for text in part.complaints]
 
 

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
+from msgspec import Struct
+
 from dex_client import Exchange, Unavailable, connect
 from dex_client.standings import Standings, standings
 from dex_protocol import subjects
@@ -36,6 +38,16 @@ READ_S: Final = 60.0
 """How long a log may take to be read, elections in NATS included."""
 
 
+class Change(Struct, frozen=True):
+    """A new leader, as it was heard of."""
+
+    at: float
+    """By the monotonic clock; in a report, after the start of the load."""
+    market: str
+    server: str
+    term: int
+
+
 class LogUnreadable(Exception):
     """A log could not be read; the text says what was answered instead."""
 
@@ -52,8 +64,8 @@ class Onlooker:
         say: Callable[[str], None],
     ) -> None:
         """Begin to follow with `follow`."""
-        self.changes: list[tuple[float, str, str, int]] = []
-        """Leaders, as they were heard of: when, of what market, who, and the term."""
+        self.changes: list[Change] = []
+        """All leaders so far, first ones too."""
         self._leaders: dict[str, str] = {}
         self._exchange = exchange
         self._standings = asking
@@ -72,7 +84,8 @@ class Onlooker:
             for event in commit.events:
                 if isinstance(event, LeaderChanged):
                     self._leaders[market] = event.server
-                    self.changes.append((time.monotonic(), market, event.server, event.term))
+                    change = Change(time.monotonic(), market, event.server, event.term)
+                    self.changes.append(change)
                     self._say(f"{event.server} leads {market} in term {event.term}")
 
     async def cast(self, blow: Blow) -> str:

@@ -86,7 +86,7 @@ def draw(made: Report, file: Path, *, title: str) -> None:
     lower.set_xlabel("seconds after the start")
     upper.set_title(title, loc="left", fontsize=10)
     handles, _ = upper.get_legend_handles_labels()
-    families = {_family(trouble.kind): None for trouble in made.troubles}
+    families = {_family(fault.kind): None for fault in made.faults}
     handles += [
         patches.Patch(color=COLORS[family], alpha=ALPHA, label=LABELS[family])
         for family in families
@@ -99,13 +99,13 @@ def draw(made: Report, file: Path, *, title: str) -> None:
 
 
 def _shade(made: Report, upper: Any, lower: Any) -> None:
-    for trouble in made.troubles:
-        color = COLORS[_family(trouble.kind)]
+    for fault in made.faults:
+        color = COLORS[_family(fault.kind)]
         for axes in (upper, lower):
-            axes.axvspan(trouble.began, trouble.ended, color=color, alpha=ALPHA, linewidth=0)
+            axes.axvspan(fault.began, fault.ended, color=color, alpha=ALPHA, linewidth=0)
         lower.annotate(
-            trouble.kind,
-            (trouble.began, 1.0),
+            fault.kind,
+            (fault.began, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(2, -3),
             textcoords="offset points",

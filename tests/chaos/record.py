@@ -6,17 +6,15 @@ the wire, those too that the sender sends by itself. Knows nothing of why anythi
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, get_args
 
 import msgspec
 
 from dex_client.link import Link
-from dex_runtime.messaging import NoReply, NoResponder
-from tests.checker.history import NO_RESPONDER, Asked, Copy, Json, Sent
+from dex_runtime.messaging import NoResponder
+from tests.checker.history import NO_RESPONDER, Asked, Belief, Copy, Json, Sent, answers_in
 
-Belief: TypeAlias = Literal["receipt", "unknown", "unavailable"]
-
-_BELIEFS: Final = ("", "unavailable", "unknown", "receipt")
+_BELIEFS: Final = get_args(Belief)
 """What a peer may come to believe of a command, by what is left of it when it is sent once more:
 that nobody took the new copies says nothing of the old ones."""
 
@@ -41,13 +39,9 @@ class Record:
         self._sent(market, peer, command).copies.append(copy)
         return copy
 
-    def answered(self, market: str, copies: list[Copy], answers: Any, at: float) -> None:
+    def answered(self, market: str, copies: list[Copy], reply: Any, at: float) -> None:
         """Note what came back for the copies of a request."""
-        found = answers if isinstance(answers, list) else [answers]
-        if len(found) == 1:
-            # A batch that was not taken at all has one answer for all.
-            found *= len(copies)
-        for copy, answer in zip(copies, found, strict=True):
+        for copy, answer in zip(copies, answers_in(reply, len(copies)), strict=True):
             copy.ended, copy.answer = at, answer
             if answer.get("status") != "retry":
                 self._on_receipt(market, at)
@@ -111,9 +105,6 @@ class Watched:
             now = time.monotonic()
             for copy in copies:
                 copy.ended, copy.answer = now, NO_RESPONDER
-            raise
-        except NoReply:
-            # Nobody knows what became of it, or will.
             raise
         self._record.answered(market, copies, msgspec.json.decode(reply), time.monotonic())
         return reply

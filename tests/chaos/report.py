@@ -11,9 +11,10 @@ from math import ceil
 from statistics import median
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tests.chaos.nemesis import Happened
+from tests.chaos.onlooker import Change
 from tests.chaos.run import Seen
 from tests.checker.checker import MEANINGS, RULES, Verdict
 from tests.checker.history import History
@@ -39,7 +40,7 @@ class Answer(Struct, frozen=True):
     """Since its first copy."""
 
 
-class Trouble(Struct, frozen=True):
+class MeasuredFault(Struct, frozen=True):
     """A fault, and how long it kept markets from answering."""
 
     kind: str
@@ -51,20 +52,11 @@ class Trouble(Struct, frozen=True):
     fault or a while after its end."""
 
 
-class Change(Struct, frozen=True):
-    """A new leader."""
-
-    at: float
-    market: str
-    server: str
-    term: int
-
-
 class Report(Struct, frozen=True):
     """What a run shows."""
 
     duration: float
-    troubles: list[Trouble]
+    faults: list[MeasuredFault]
     changes: list[Change]
     """Those after the start."""
     answers: list[Answer]
@@ -80,7 +72,7 @@ class Report(Struct, frozen=True):
     @property
     def faulty_share(self) -> float:
         """How much of the time something was broken."""
-        return sum(each.ended - each.began for each in self.troubles) / self.duration
+        return sum(each.ended - each.began for each in self.faults) / self.duration
 
 
 def report(seen: Seen, verdict: Verdict) -> Report:
@@ -90,7 +82,7 @@ def report(seen: Seen, verdict: Verdict) -> Report:
         market: [answer.at for answer in answers if answer.market == market]
         for market in seen.history.logs
     }
-    faults = [
+    by_fault = [
         list(group)
         for _, group in groupby(
             sorted(seen.happened, key=lambda each: (each.fault, each.began)),
@@ -98,17 +90,17 @@ def report(seen: Seen, verdict: Verdict) -> Report:
         )
     ]
     stop = seen.stop - seen.start
-    begins = [min(each.began for each in fault) - seen.start for fault in faults]
-    troubles = [
-        _trouble(fault, moments, start=seen.start, until=until, stop=stop)
-        for fault, until in zip(faults, [*begins, stop][1:], strict=True)
+    begins = [min(each.began for each in blows) - seen.start for blows in by_fault]
+    faults = [
+        _measured(blows, moments, start=seen.start, until=until, stop=stop)
+        for blows, until in zip(by_fault, [*begins, stop][1:], strict=True)
     ]
     changes = [
-        Change(at - seen.start, market, server, term)
-        for at, market, server, term in seen.changes
-        if at >= seen.start
+        structs.replace(change, at=change.at - seen.start)
+        for change in seen.changes
+        if change.at >= seen.start
     ]
-    return Report(stop, troubles, changes, answers, verdict, seen.complaints)
+    return Report(stop, faults, changes, answers, verdict, seen.complaints)
 
 
 def _answers(history: History, start: float) -> list[Answer]:
@@ -125,22 +117,22 @@ def _answers(history: History, start: float) -> list[Answer]:
     return sorted(found, key=lambda answer: answer.at)
 
 
-def _trouble(
-    fault: Sequence[Happened],
+def _measured(
+    blows: Sequence[Happened],
     moments: Mapping[str, list[float]],
     *,
     start: float,
     until: float,
     stop: float,
-) -> Trouble:
-    began = min(each.began for each in fault) - start
-    ended = max(each.ended for each in fault) - start
+) -> MeasuredFault:
+    began = min(each.began for each in blows) - start
+    ended = max(each.ended for each in blows) - start
     last = min(until, ended + AFTER_S)
-    return Trouble(
-        kind=fault[0].kind,
+    return MeasuredFault(
+        kind=blows[0].kind,
         began=began,
         ended=ended,
-        blows=[each.text for each in fault],
+        blows=[each.text for each in blows],
         gaps={
             market: longest_gap(
                 some, since=began - BEFORE_S, until=max(began, last - BEFORE_S), stop=stop
@@ -169,11 +161,11 @@ def longest_gap(moments: Sequence[float], *, since: float, until: float, stop: f
     )
 
 
-def gaps_by_kind(troubles: Iterable[Trouble]) -> dict[str, list[float]]:
+def gaps_by_kind(faults: Iterable[MeasuredFault]) -> dict[str, list[float]]:
     """Give the gaps of all markets, by kind of fault, in the order of the kinds' names."""
     found: dict[str, list[float]] = {}
-    for trouble in sorted(troubles, key=lambda each: each.kind):
-        found.setdefault(trouble.kind, []).extend(trouble.gaps.values())
+    for fault in sorted(faults, key=lambda each: each.kind):
+        found.setdefault(fault.kind, []).extend(fault.gaps.values())
     return found
 
 
@@ -204,7 +196,7 @@ def evidence(made: Report, about: Mapping[str, Any]) -> dict[str, Any]:
                 "blows": each.blows,
                 "gap_s": {market: round(gap, 3) for market, gap in each.gaps.items()},
             }
-            for each in made.troubles
+            for each in made.faults
         ],
         "faulty_share": round(made.faulty_share, 3),
         "leader_changes": [
@@ -222,18 +214,14 @@ def evidence(made: Report, about: Mapping[str, Any]) -> dict[str, Any]:
                 "p50": round(median(gaps), 3),
                 "max": round(max(gaps), 3),
             }
-            for kind, gaps in gaps_by_kind(made.troubles).items()
+            for kind, gaps in gaps_by_kind(made.faults).items()
         },
         "answered_per_second": throughput(made.answers, made.duration),
         "latency_ms": {
             name: round(1_000 * quantile(latencies, share), 1)
             for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
         },
-        "counts": {
-            name: getattr(verdict, name)
-            for name in verdict.__struct_fields__
-            if name != "violations"
-        },
+        "counts": verdict.counts,
         "rules": {rule: {"violations": broken[rule], "meaning": MEANINGS[rule]} for rule in RULES},
         "violations": [str(violation) for violation in verdict.violations],
         "complaints": made.complaints,
@@ -248,7 +236,7 @@ def text(made: Report) -> str:
     latencies = [answer.latency for answer in made.answers]
     verdict = made.verdict
     lines = ["", f"{'without an answer, in s, after':<34} {'p50':>7} {'worst':>7} {'n':>4}"]
-    for kind, gaps in gaps_by_kind(made.troubles).items():
+    for kind, gaps in gaps_by_kind(made.faults).items():
         lines.append(f"  {kind:<32} {median(gaps):7.2f} {max(gaps):7.2f} {len(gaps):4}")
     counts = throughput(made.answers, made.duration)
     lines += ["", "answered in each second:"]
@@ -258,7 +246,7 @@ def text(made: Report) -> str:
     ]
     lines += [
         "",
-        f"{len(made.troubles)} faults in {100 * made.faulty_share:.0f} % of the time, "
+        f"{len(made.faults)} faults in {100 * made.faulty_share:.0f} % of the time, "
         f"{len(made.changes)} changes of leaders",
         f"{len(made.answers):,} commands answered for good; "
         f"p50 {1_000 * quantile(latencies, 0.5):.1f} ms, "

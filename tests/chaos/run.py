@@ -11,7 +11,7 @@ from msgspec import Struct
 from tests.chaos.ending import collect
 from tests.chaos.generators import generators
 from tests.chaos.nemesis import Happened, Nemesis
-from tests.chaos.onlooker import onlooker
+from tests.chaos.onlooker import Change, onlooker
 from tests.chaos.schedule import MARKETS, Fault
 from tests.chaos.stage import stage
 from tests.checker.history import History
@@ -25,8 +25,8 @@ class Seen(Struct):
     stop: float
     """When no more was sent."""
     happened: list[Happened]
-    changes: list[tuple[float, str, str, int]]
-    """Leaders, as they were heard of: when, of what market, who, and the term."""
+    changes: list[Change]
+    """All leaders, first ones too."""
     history: History
     complaints: list[str]
     """What was wrong beside what a history can tell; empty in a good run."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tests.chaos.network import LOADS, NEWCOMER, NODES, SERVERS, CutMode, neighbours
 
@@ -139,17 +139,8 @@ def _blow(how: How, whom: tuple[str, str], lasting: float, **more: object) -> Bl
 
 
 def _later(blow: Blow, by: float) -> Blow:
-    return Blow(
-        blow.how,
-        blow.whom,
-        blow.otherwise,
-        begins=round(blow.begins + by, 1),
-        ends=round(blow.ends + by, 1),
-        others=blow.others,
-        mode=blow.mode,
-        delay_ms=blow.delay_ms,
-        jitter_ms=blow.jitter_ms,
-    )
+    begins, ends = round(blow.begins + by, 1), round(blow.ends + by, 1)
+    return structs.replace(blow, begins=begins, ends=ends)
 
 
 def _server_kill(dice: _Dice) -> list[Blow]:

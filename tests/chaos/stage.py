@@ -74,7 +74,7 @@ class Stage:
         )
 
     def is_running(self, who: str) -> bool:
-        """Tell whether it runs; a stopped one does."""
+        """Tell whether it runs; a paused one does."""
         return self._party(who).is_running()
 
     def pause(self, who: str) -> None:
@@ -106,7 +106,7 @@ class Stage:
         return self.nodes[who] if who in self._settings else self.servers[who]
 
     async def end(self) -> None:
-        """End all of it, stopped or not: servers first."""
+        """End all of it, paused or not: servers first."""
         await asyncio.gather(*(server.stop() for server in self.servers.values()))
         await asyncio.gather(*(node.stop() for node in self.nodes.values()))
 

@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.helpers import ROOT
+
+pytestmark = pytest.mark.long
 
 SEED = 99
 """Of six faults: servers killed and stopped, a node cut off, links slow, a server more."""

@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos import report
 from tests.chaos.nemesis import Happened
+from tests.chaos.onlooker import Change
 from tests.chaos.picture import NoMatplotlib, draw
 from tests.chaos.report import Report
 from tests.chaos.run import Seen
@@ -35,7 +36,10 @@ def a_report(
     moments: list[float], happened: list[Happened], verdict: Verdict | None = None
 ) -> Report:
     history = History(sent=[answered(at) for at in moments], logs={"BTC-USD": []})
-    changes = [(START - 2, "BTC-USD", "server-1", 1), (START + 4.5, "BTC-USD", "server-2", 2)]
+    changes = [
+        Change(START - 2, "BTC-USD", "server-1", 1),
+        Change(START + 4.5, "BTC-USD", "server-2", 2),
+    ]
     seen = Seen(START, START + 20, happened, changes, history, [])
     return report.report(seen, verdict or Verdict())
 
@@ -50,22 +54,22 @@ def test_gap_belongs_to_the_fault_before_which_it_began() -> None:
 
     made = a_report(moments, [blow(0, 4.0, 6.0), blow(1, 9.0, 11.0, "server killed")])
 
-    assert made.troubles[0].gaps["BTC-USD"] == pytest.approx(6.1)
-    assert made.troubles[1].gaps["BTC-USD"] == pytest.approx(1.1)
+    assert made.faults[0].gaps["BTC-USD"] == pytest.approx(6.1)
+    assert made.faults[1].gaps["BTC-USD"] == pytest.approx(1.1)
 
 
 def test_market_that_never_answers_again_has_a_gap_to_the_end() -> None:
     made = a_report(steady(0.1, 4.0), [blow(0, 4.0, 6.0)])
 
-    assert made.troubles[0].gaps["BTC-USD"] == pytest.approx(16.1)
+    assert made.faults[0].gaps["BTC-USD"] == pytest.approx(16.1)
 
 
-def test_two_blows_of_a_fault_are_one_trouble() -> None:
+def test_two_blows_of_a_fault_are_measured_together() -> None:
     made = a_report(steady(0.1, 20.0), [blow(0, 5.0, 6.0), blow(0, 4.0, 8.0)])
 
-    (trouble,) = made.troubles
+    (fault,) = made.faults
 
-    assert (trouble.began, trouble.ended, len(trouble.blows)) == (4.0, 8.0, 2)
+    assert (fault.began, fault.ended, len(fault.blows)) == (4.0, 8.0, 2)
     assert made.faulty_share == pytest.approx(0.2)
 
 

@@ -49,9 +49,9 @@ from dex_protocol.queries import (
 from dex_protocol.receipts import Receipt
 from dex_runtime.connection import ConnectionOptions, Credentials
 from tests.chaos.helpers import Told, told
-from tests.chaos.record import Belief, Record, Watched
+from tests.chaos.record import Record, Watched
 from tests.chaos.workload import Ask, Mind, Send
-from tests.checker.history import Asked, End, Sent
+from tests.checker.history import Belief, End, History
 
 PATIENT: Final = Policy(deadline_s=20.0)
 """Longer than any fault lasts, with an election in NATS behind it."""
@@ -102,11 +102,10 @@ class Finish(Struct, frozen=True):
 
 
 class Part(Struct):
-    """What it has seen of a history, and of its own books."""
+    """What it has seen."""
 
-    sent: list[Sent]
-    asked: list[Asked]
-    ends: list[End]
+    history: History
+    """What its peers sent and heard, and where its books ended."""
     complaints: list[str]
     """What books and their readers said was wrong; empty in a good run."""
 
@@ -278,7 +277,8 @@ class Generator:
                 )
                 continue
             ends.append(end)
-        part = Part(self._record.sent, self._record.asked, ends, self._complaints)
+        seen = History(sent=self._record.sent, asked=self._record.asked, ends=ends)
+        part = Part(seen, self._complaints)
         await asyncio.to_thread(Path(finish.file).write_bytes, msgspec.json.encode(part))
 
     def _diverged(self, divergence: Divergence) -> None:

@@ -10,13 +10,11 @@ asked for; where a trade has two sides, what is bought is what is sold.
 
 from bisect import bisect_left, insort
 from functools import lru_cache
-from typing import Any
 
 from msgspec import Struct
 
+from tests.checker.history import Json
 from tests.checker.logs import UNREADABLE
-
-Json = dict[str, Any]
 
 
 class Broken(Exception):

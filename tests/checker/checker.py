@@ -7,8 +7,8 @@ sorted by what they say (commands.py). Then the log is executed again by the nai
 been; and, knowing nothing of that, its events are put into accounts (account.py). What is left is
 to hold commands, times and replicas against the log: that is done here.
 
-A fault is told once, under the rule that it breaks, wherever that can be told apart. Answers that
-rest on what the log has lost (`Loss`) are excused, as if they had never come.
+What is wrong is told once, under the rule that it breaks, wherever that can be told apart. Answers
+that rest on what the log has lost (`Loss`) are excused, as if they had never come.
 
 It imports nothing of the exchange, which is its worth: a misunderstanding that the exchange's
 parts share is none of its own. It deliberately does not judge what only time would show: that a
@@ -28,8 +28,8 @@ from tests.checker.commands import (
     essence,
     is_lost,
 )
-from tests.checker.history import Asked, History
-from tests.checker.logs import Json, Log, is_server_named
+from tests.checker.history import Asked, History, Json
+from tests.checker.logs import Log, is_server_named
 from tests.checker.re_execution import Probe, ReExecution
 from tests.checker.verdict import MEANINGS, RULES, Rule, Verdict, Violation, shown
 
@@ -134,7 +134,7 @@ def _answered_queries(history: History, read: dict[str, Log], verdict: Verdict) 
 
 
 def _probes(market: str, commands: Commands) -> dict[int, list[Probe]]:
-    """Collect the receipts that made no event, by the commit that they name."""
+    # The receipts that made no event, by the commit that they name.
     probes: dict[int, list[Probe]] = {}
     for known in commands.all:
         if known.market != market:
@@ -202,7 +202,9 @@ class _Judge:
 
     def check_retried(self) -> None:
         kinds = {copy.kind for copy in self.copies}
-        if self.execution is not None and kinds and kinds <= {"turned_away", "of_copy"}:
+        # Whichever copy was executed was answered so, or not at all: a duplicate is of another.
+        is_executed = not kinds.isdisjoint({"fresh", "none", "unread"})
+        if self.execution is not None and kinds and not is_executed:
             self.report(
                 "retry",
                 f"expected no event, as no copy was executed, found {shown(self.execution.event)}"
@@ -287,7 +289,7 @@ class _Judge:
 
 
 def _check_real_time(commands: Commands, asked: list[Asked], verdict: Verdict) -> None:
-    """Hold every command against the newest commit that was told of before it was sent."""
+    # Every command, held against the newest commit that was told of before it was sent.
     told: dict[str, list[tuple[float, int]]] = {}
     for known in commands.all:
         for copy in known.copies:

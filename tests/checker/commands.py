@@ -3,16 +3,14 @@
 Sorts answers by what they say of their copy. Knows no log and no engine.
 """
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from msgspec import Struct, field
 
-from tests.checker.history import History, Loss
+from tests.checker.history import History, Json, Loss
 from tests.checker.logs import UNREADABLE, Execution, Log
 from tests.checker.verdict import Verdict
 from tests.property.reference_engine import content_of, filled_in, pair_of
-
-Json = dict[str, Any]
 
 Kind = Literal["none", "turned_away", "unread", "of_copy", "duplicate", "fresh"]
 """What an answer says.
@@ -102,11 +100,8 @@ class Commands:
         self.losses = history.losses
         self._by_id: dict[tuple[str, str], list[Known]] = {}
         for sent in history.sent:
-            own_id = sent.command.get("order_id" if is_submit(sent.command) else "command_id")
             known = self._known(
-                Known(
-                    sent.market, sent.peer, own_id if isinstance(own_id, str) else "", sent.command
-                )
+                Known(sent.market, sent.peer, own_id_of_command(sent.command) or "", sent.command)
             )
             copies = [
                 self._answered(known, copy.sent, copy.ended, copy.answer) for copy in sent.copies
@@ -177,8 +172,10 @@ def is_lost(losses: list[Loss], market: str, ended: float | None, sequence: int)
     )
 
 
-def is_submit(command: Json) -> bool:
-    return command.get("op") == "submit"
+def own_id_of_command(command: Json) -> str | None:
+    """Give a command's own id; None when it has none, or one that is no text."""
+    own_id = command.get("order_id" if command.get("op") == "submit" else "command_id")
+    return own_id if isinstance(own_id, str) else None
 
 
 def pair_or_none(own_id: str) -> tuple[int, int] | None:

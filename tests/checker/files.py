@@ -1,8 +1,8 @@
-"""Histories in files, so that several processes can record one together.
+"""Histories in files, and of several recorders put together.
 
 A file is lines of JSON, each `["sent", {…}]`: a part of the history, named as the field that it
-belongs to; parts of dicts are `["logs", ["BTC-USD", […]]]`. Lines may stand in any order, so files
-are put together by reading them all. A name that ends in `.gz` makes it packed.
+belongs to; parts of dicts are `["logs", ["BTC-USD", […]]]`. A name that ends in `.gz` makes it
+packed.
 
 Knows nothing of what is in a history.
 """
@@ -26,29 +26,25 @@ def write(history: History, path: Path) -> None:
             file.write(line + b"\n")
 
 
-def add(history: History, path: Path) -> None:
-    """Write a part of a history behind what the file has, for whoever records bit by bit."""
-    with _open(path, "ab") as file:
-        file.write(b"".join(line + b"\n" for line in _lines(history)))
-
-
-def read(paths: Path | Iterable[Path]) -> History:
-    """Read a history from all files that it was written to.
+def read(path: Path) -> History:
+    """Read a history, to judge it once more.
 
     Raises:
-        ValueError: a line is no part of a history (also as msgspec's error), or two files have
-            different things to say of one market.
+        ValueError: a line is no part of a history (also as msgspec's error).
     """
     history = History()
-    for path in [paths] if isinstance(paths, Path) else paths:
-        with _open(path, "rb") as file:
-            for line in file:
-                _put(history, *msgspec.json.decode(line, type=tuple[str, Any]))
+    with _open(path, "rb") as file:
+        for line in file:
+            _put(history, *msgspec.json.decode(line, type=tuple[str, Any]))
     return history
 
 
 def merged(histories: Iterable[History]) -> History:
-    """Put together what several have recorded."""
+    """Put together what several have recorded.
+
+    Raises:
+        ValueError: two of them have different things to say of one market.
+    """
     whole = History()
     for history in histories:
         for line in _lines(history):

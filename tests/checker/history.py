@@ -8,7 +8,7 @@ the judge.
 Times are in seconds, by one clock that all recorders share and that never goes back.
 """
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct, field
 
@@ -16,6 +16,10 @@ Json: TypeAlias = dict[str, Any]
 
 NO_RESPONDER: Json = {"status": "retry", "reason": "no_responder"}
 """How the 503 of a copy that reached nobody is recorded: it reads as `retry`."""
+
+Belief: TypeAlias = Literal["", "unavailable", "unknown", "receipt"]
+"""What a peer's own library made of a command in the end: nothing was executed, nobody knows, it
+has its outcome; empty when the library was not asked."""
 
 
 class Copy(Struct):
@@ -39,9 +43,7 @@ class Sent(Struct):
     peer: str
     command: Json
     copies: list[Copy] = field(default_factory=list)
-    believed: str = ""
-    """What the peer's own library made of it in the end: "receipt", "unavailable" (nothing was
-    executed), "unknown"; empty when it was not asked."""
+    believed: Belief = ""
 
 
 class Asked(Struct):
@@ -88,3 +90,15 @@ class History(Struct):
     """Each market's log when all was over: the stored payloads, from commit 1, byte for byte."""
     ends: list[End] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
+
+
+def answers_in(reply: Any, count: int) -> list[Json]:
+    """Give the answer to each of so many commands, out of the decoded reply to them together.
+
+    A batch that was not taken at all has one answer for all.
+    """
+    answers: list[Json] = reply if isinstance(reply, list) else [reply]
+    if len(answers) == 1:
+        answers = answers * count
+    assert len(answers) == count, f"expected {count} answers, found {len(answers)}"
+    return answers

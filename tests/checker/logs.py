@@ -6,15 +6,14 @@ sent to the market.
 
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct, field
 
+from tests.checker.history import Json
 from tests.checker.verdict import Rule, Verdict, shown
 from tests.property.reference_engine import specification_of
-
-Json = dict[str, Any]
 
 COMMIT_BYTES_MAX: Final = 512 * 1024
 HASH_OF_NOTHING: Final = "0" * 32
@@ -27,7 +26,6 @@ OUTCOMES: Final = ("accepted", "amended", "canceled", "canceled_all", "rejected"
 
 EVENTS: Final = {*OPENING, *OUTCOMES, "market_changed", "trade", "reduced", "expired"}
 """All kinds; one that is not among them changes no book, and is passed over."""
-
 
 UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What is raised for things of another shape than expected; msgspec's errors are ValueErrors."""

@@ -20,14 +20,13 @@ from msgspec import Struct
 
 from tests.checker import replies
 from tests.checker.commands import Answered, Commands, Known, essence, pair_or_none, submit_of
-from tests.checker.history import Asked
+from tests.checker.history import Asked, Json
 from tests.checker.indexed_engine import IndexedMarket
 from tests.checker.logs import (
     OPENING,
     UNREADABLE,
     Commit,
     Execution,
-    Json,
     Log,
     is_server_named,
     own_id_of,
@@ -253,9 +252,9 @@ class ReExecution:
         engine = self.engine
         expected: Json = {"event": "market_changed"}
         if "specification" in event:
-            before = self.engine.specification
+            before = engine.specification
             if self.change(event["specification"]) != before:
-                expected["specification"] = dict(self.engine.specification)
+                expected["specification"] = dict(engine.specification)
         if "state" in event:
             what = CHANGES.get(str(event["state"]), "resume")
             for made in engine.administer(what, {})[1]:

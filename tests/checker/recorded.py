@@ -19,6 +19,7 @@ from dex_protocol.receipts import Receipt
 from dex_protocol.specification import Specification, SpecificationChange, normalized
 from dex_server.replication import views
 from tests.builders import seal
+from tests.checker.commands import own_id_of_command
 from tests.checker.history import NO_RESPONDER, Asked, Copy, End, History, Sent
 from tests.property import workload
 from tests.property.workload import Administer, Seeded, Send
@@ -78,7 +79,7 @@ class Recorder:
 
     def send(self, step: Send) -> None:
         command = dict(step.command)
-        own_id = command.get("order_id" if command["op"] == "submit" else "command_id")
+        own_id = own_id_of_command(command)
         if own_id is None:
             self.waiting.append((step, None))
             return

@@ -6,9 +6,9 @@ Only queries about the state, and `log`. Knows nothing of who asked when.
 from fractions import Fraction
 from typing import Any, Final
 
-from tests.checker.history import Asked
+from tests.checker.history import Asked, Json
 from tests.checker.indexed_engine import IndexedMarket
-from tests.checker.logs import Commit, Json, Log
+from tests.checker.logs import Commit, Log
 from tests.checker.verdict import Verdict, shown
 from tests.property.reference_engine import specification_of, write
 

@@ -8,12 +8,11 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-from tests.checker.history import Asked, Copy, History, Sent
+from tests.checker.commands import own_id_of_command
+from tests.checker.history import Asked, Copy, History, Json, Sent
 from tests.checker.logs import HASH_OF_NOTHING, hash_of, own_id_of
 from tests.checker.recorded import MARKET, RETRY
 from tests.checker.verdict import Rule
-
-Json = dict[str, Any]
 
 
 class Way(NamedTuple):
@@ -187,11 +186,7 @@ def outcome(history: History, kind: str, fits: Callable[[Json], bool] = lambda _
 
 
 def all_of(history: History, own_id: str) -> list[Sent]:
-    return [sent for sent in history.sent if own_id_of_sent(sent) == own_id]
-
-
-def own_id_of_sent(sent: Sent) -> str:
-    return sent.command.get("order_id" if sent.command["op"] == "submit" else "command_id")
+    return [sent for sent in history.sent if own_id_of_command(sent.command) == own_id]
 
 
 def change_event(history: History, event: Json, **fields: Any) -> None:
@@ -301,7 +296,8 @@ def answered_once(
 ) -> tuple[Sent, Json]:
     """Give a command that was sent once, and its answer, which is from where it was decided."""
     for sent in history.sent:
-        if len(sent.copies) == 1 and len(all_of(history, own_id_of_sent(sent))) == 1:
+        own_id = own_id_of_command(sent.command)
+        if len(sent.copies) == 1 and own_id and len(all_of(history, own_id)) == 1:
             answer = sent.copies[0].answer
             if answer and "sequence" in answer and not answer.get("duplicate") and fits(answer):
                 return sent, answer

@@ -1,4 +1,4 @@
-"""Histories in files: what was written is read, however many wrote it."""
+"""Histories in files and in parts: what was written is read, and nothing gets lost between."""
 
 from pathlib import Path
 
@@ -19,21 +19,15 @@ def test_history_is_read_as_it_was_written(tmp_path: Path, name: str) -> None:
     assert files.read(tmp_path / name) == history
 
 
-@pytest.mark.parametrize("name", ["{}.jsonl", "{}.jsonl.gz"])
-def test_parts_in_several_files_make_one_history(tmp_path: Path, name: str) -> None:
+def test_parts_of_several_recorders_make_one_history() -> None:
     history = Recorder(2).record(50)
-    paths = [tmp_path / name.format(who) for who in ("peers", "others")]
-    for sent in history.sent:
-        files.add(History(sent=[sent]), paths[0])
-    files.add(
-        History(asked=history.asked, logs=history.logs, specifications=history.specifications),
-        paths[1],
-    )
-    files.add(History(ends=history.ends), paths[1])
-    read = files.read(paths)
+    parts = [History(sent=[sent]) for sent in history.sent]
+    parts.append(History(asked=history.asked, ends=history.ends))
+    parts.append(History(logs=history.logs, specifications=history.specifications))
+    whole = files.merged(parts)
 
-    assert read == history
-    assert check(read).is_good
+    assert whole == history
+    assert check(whole).is_good
 
 
 def test_merged_histories_have_all_of_each() -> None:

@@ -101,8 +101,8 @@ class Verdict(Struct):
     lost: int = 0
     """Receipts and replies that rest on what the log lost, and so are excused."""
     re_executed: dict[str, int] = field(default_factory=dict)
-    """The last commit of each market that was executed again; less than its log has after a fault
-    that the naive engine could not follow: from there on no rule is judged that needs it."""
+    """The last commit of each market that was executed again; less than its log has where the naive
+    engine could not follow: from there on no rule is judged that needs it."""
 
     @property
     def is_good(self) -> bool:
@@ -118,11 +118,14 @@ class Verdict(Struct):
         """Note that a rule does not hold."""
         self.violations.append(Violation(rule, market, what, text))
 
+    @property
+    def counts(self) -> dict[str, Any]:
+        """How much was looked at, by the names above."""
+        names = [name for name in self.__struct_fields__ if name != "violations"]
+        return {name: getattr(self, name) for name in names}
+
     def __str__(self) -> str:
-        counts = {
-            name: getattr(self, name) for name in self.__struct_fields__ if name != "violations"
-        }
-        lines = [f"{len(self.violations)} violations; {shown(counts)}"]
+        lines = [f"{len(self.violations)} violations; {shown(self.counts)}"]
         return "\n".join([*lines, *map(str, self.violations)])
 
 

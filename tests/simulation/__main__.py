@@ -1,14 +1,14 @@
 """Simulate a whole exchange from one number, or from many: `just sim SEED`, `just sim-many N`."""
 
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from dex_protocol import limits
 from tests.simulation import mutants
 
-WINDOW_COUNT = 24
+WINDOW_COUNT: Final = 24
 """Outcomes remembered of a peer: to be met, and exceeded, by some dozens of commands."""
 
 

@@ -29,7 +29,6 @@ from dex_protocol.queries import Query
 from dex_protocol.receipts import Receipt
 from dex_protocol.specification import Specification, SpecificationChange
 from dex_protocol.standing import Role
-from dex_server import snapshotting
 from dex_server.replication.effects import (
     Administered,
     Alarm,
@@ -39,7 +38,6 @@ from dex_server.replication.effects import (
     Asked,
     Dismissed,
     Effect,
-    EndFound,
     FindEnd,
     HashState,
     Heard,
@@ -48,7 +46,6 @@ from dex_server.replication.effects import (
     Listen,
     ListSnapshots,
     LoadSnapshot,
-    LogRead,
     Look,
     Nominated,
     Note,
@@ -60,14 +57,7 @@ from dex_server.replication.effects import (
     SaveSnapshot,
     Send,
     Serve,
-    SnapshotLoaded,
-    SnapshotSaved,
-    SnapshotsListed,
-    SnapshotTaken,
-    SnapshotUnusable,
-    Stands,
     Start,
-    StateHashed,
     Stopped,
     TakeSnapshot,
     Tick,
@@ -109,11 +99,11 @@ from dex_server.replication.ports import (
     LeaderNews,
     LeaderRecord,
     News,
-    SnapshotInvalid,
     Undecided,
 )
 from dex_server.replication.replica import Replica, Settings
 from tests.builders import NOW, a_specification, buy
+from tests.contracts import performing
 from tests.contracts.memory import (
     MemoryLeases,
     MemoryLeaseStore,
@@ -145,7 +135,7 @@ RECONNECTING_US: Final = 100 * MS
 ORDERS_US: Final = 170 * MS
 """Between two orders, where orders keep coming."""
 
-READ_BYTES: Final = 4 * 1024 * 1024
+READ_BYTES_MAX: Final = 4 * 1024 * 1024
 
 LATE_US_MAX: Final = 4_000 * MS
 """By how much a message that is late may be late."""
@@ -204,7 +194,8 @@ class Cluster:
         weather: How many of a hundred messages meet each mishap; 0 when it does not say.
         mishaps: How often each happened.
         is_ordering: Whether orders keep coming.
-        ticks_are_longer: How much longer than in the shells, to pass over quiet times quickly.
+        tick_factor: How many times as long ticks take as in the shells, to pass over quiet times
+            quickly.
     """
 
     def __init__(
@@ -235,7 +226,7 @@ class Cluster:
         self.weather: dict[Mishap, int] = {}
         self.mishaps: Counter[Mishap] = Counter()
         self.is_ordering = False
-        self.ticks_are_longer = 1
+        self.tick_factor = 1
         # Pairs of servers that do not reach each other.
         self.cuts: set[frozenset[str]] = set()
         # Raised by whatever a test may wait for.
@@ -870,13 +861,13 @@ class Process:
         if self._is_electing:
             for effect in self.elections.step(Tick(), self._instant):
                 self._perform_election(effect)
-            delay = ELECTIONS_TICK_US * self.cluster.ticks_are_longer
+            delay = ELECTIONS_TICK_US * self.cluster.tick_factor
             self._in_own_time(self._tick_elections, delay)
 
     def _tick_replicas(self) -> None:
         for market in self.replicas:
             self.give(market, Tick())
-        delay = REPLICAS_TICK_US * self.cluster.ticks_are_longer
+        delay = REPLICAS_TICK_US * self.cluster.tick_factor
         self._in_own_time(self._tick_replicas, delay)
 
     # --- Effects of the elections -----------------------------------------------------------
@@ -1007,47 +998,21 @@ class Process:
 
     def _perform(self, market: str, effect: Effect) -> None:
         cluster = self.cluster
-        log, snapshots = cluster.logs[market], cluster.snapshots
-        replica = self.replicas[market]
         match effect:
             case Append():
                 cluster.later(
                     lambda: self._append(market, effect),
                     cluster.delay() + (AGAIN_US if effect.again else 0),
                 )
-            case Look():
-                self._ask(market, lambda: Stands(effect.sequence, log.entry(effect.sequence)))
-            case FindEnd():
-                self._ask(market, lambda: EndFound(*log.bounds()))
-            case ReadLog():
-                self._ask(
-                    market,
-                    lambda: LogRead(
-                        log.read(
-                            effect.from_sequence,
-                            through_sequence=effect.through_sequence,
-                            bytes_max=READ_BYTES,
-                        )
-                    ),
-                )
-            case ListSnapshots():
-                self._ask(market, lambda: SnapshotsListed(snapshots.names(market)))
-            case LoadSnapshot():
-                self._ask(market, lambda: _loaded(snapshots, effect))
-            case SaveSnapshot():
-                self._ask(market, lambda: _saved(snapshots, effect))
-            case TakeSnapshot():
-                assert replica.market is not None
-                written = snapshotting.write(replica.market)
-                name = snapshotting.name_of(market, effect.position, effect.digest, written)
-                taken = SnapshotTaken(name, written.data)
-                self._in_own_time(lambda: self.give(market, taken), 5 * MS)
-            case HashState():
-                assert replica.market is not None
-                hashed = StateHashed(effect.position, snapshotting.write(replica.market).state)
-                self._in_own_time(lambda: self.give(market, hashed), 5 * MS)
+            case Look() | FindEnd() | ReadLog() | ListSnapshots() | LoadSnapshot() | SaveSnapshot():
+                self._ask(market, effect)
+            case TakeSnapshot() | HashState():
+                state = self.replicas[market].market
+                assert state is not None
+                written = performing.written(effect, state)
+                self._in_own_time(lambda: self.give(market, written), 5 * MS)
             case RemoveSnapshot():
-                cluster.later(lambda: snapshots.remove(effect.name))
+                cluster.later(lambda: cluster.snapshots.remove(effect.name))
             case TrimLog():
                 cluster.trim(market, effect.first_sequence)
             case Send():
@@ -1123,29 +1088,22 @@ class Process:
         for _ in range(2 if cluster.meets("append answered twice") else 1):
             self.receive_later(lambda: self.give(market, answer))
 
-    def _ask(self, market: str, ask: Callable[[], Input]) -> None:
+    def _ask(self, market: str, question: performing.Question) -> None:
         # Asked again until it is answered, as the driver does.
+        cluster = self.cluster
+
         def arrive() -> None:
-            is_silent = self.cluster.meets("log silent to a question")
+            is_silent = cluster.meets("log silent to a question")
             if is_silent or not self._reaches_log or not self._hears_from_log:
-                self.receive_later(lambda: self._ask(market, ask), TIMEOUT_US // 5 + AGAIN_US)
+                self.receive_later(lambda: self._ask(market, question), TIMEOUT_US // 5 + AGAIN_US)
                 return
-            given = ask()
+            log, snapshots = cluster.logs[market], cluster.snapshots
+            given = performing.answer(
+                question, market, log, snapshots, read_bytes_max=READ_BYTES_MAX
+            )
             self.receive_later(lambda: self.give(market, given))
 
-        self.cluster.later(arrive)
-
-
-def _loaded(snapshots: MemorySnapshots, effect: LoadSnapshot) -> Input:
-    try:
-        return SnapshotLoaded(effect.name, snapshots.load(effect.name))
-    except SnapshotInvalid as invalid:
-        return SnapshotUnusable(effect.name, str(invalid))
-
-
-def _saved(snapshots: MemorySnapshots, effect: SaveSnapshot) -> Input:
-    snapshots.save(effect.name, effect.data)
-    return SnapshotSaved(effect.name)
+        cluster.later(arrive)
 
 
 def a_cluster(*names: str, markets: int = 1, seed: int = 0) -> Cluster:

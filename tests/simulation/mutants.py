@@ -164,14 +164,14 @@ MUTANTS: Final[dict[str, Mutant]] = {
             ),
         ),
         seed=0,
-        by="",
+        by="chain",
     ),
     "fence-by-sequence-alone": Mutant(
         "An append names its predecessor's sequence, not its hash: of two under way, the second is"
         " stored behind a stranger's.",
         (Change(LOG, "if after != self._last:", "if after.sequence != self._last.sequence:"),),
-        seed=0,
-        by="",
+        seed=200,
+        by="chain",
     ),
     "no-entry-of-its-own": Mutant(
         "A leader of a market that is open begins without a `leader_changed`.",
@@ -200,7 +200,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
             ),
         ),
         seed=0,
-        by="",
+        by="crash",
     ),
     "leads-before-its-entry-is-stored": Mutant(
         "A leader begins when its `leader_changed` is sent, not when it is stored.",
@@ -220,8 +220,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=0,
-        by="",
+        seed=13,
+        by="crash",
     ),
     "incarnation-not-in-the-entry": Mutant(
         "A `leader_changed` does not say which start of its server wrote it: two processes of one"
@@ -238,33 +238,33 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=0,
-        by="",
+        seed=286,
+        by="crash",
     ),
     "whatever-stands-there-is-ones-own": Mutant(
         "An append is settled by something standing in its place, not by its own bytes.",
         (Change(APPENDS, "if entry.payload != oldest.payload:", "if False:"),),
-        seed=0,
-        by="",
+        seed=28,
+        by="acknowledged",
     ),
     # --- Answers before the append --------------------------------------------------------------
     "reply-before-append": Mutant(
         "Receipts are sent when their commands are executed, not when that is stored.",
         (_sent_when_sealed("receipt"),),
         seed=0,
-        by="",
+        by="acknowledged",
     ),
     "refusal-before-append": Mutant(
         "Refusals are sent at once, since they change no book.",
         (_sent_when_sealed('receipt.status == "rejected"'),),
-        seed=0,
-        by="",
+        seed=1,
+        by="acknowledged",
     ),
     "duplicate-without-proof": Mutant(
         "A remembered outcome is told again at once, stored or not.",
         (_sent_when_sealed("receipt.duplicate is True"),),
-        seed=0,
-        by="",
+        seed=3,
+        by="repeated",
     ),
     "query-of-unstored-state": Mutant(
         "Queries are answered from a leader's state, which is ahead of the log.",
@@ -275,8 +275,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "        if told is not None:\n            return [Send(told",
             ),
         ),
-        seed=0,
-        by="",
+        seed=4,
+        by="queries",
     ),
     "min-sequence-ignored": Mutant(
         "Queries are answered as of any commit, whatever they ask for.",
@@ -287,8 +287,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "if market is not None:",
             ),
         ),
-        seed=0,
-        by="",
+        seed=20,
+        by="queries",
     ),
     # --- One outcome per id ---------------------------------------------------------------------
     "remembered-asked-after-the-state": Mutant(
@@ -314,8 +314,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=0,
-        by="",
+        seed=1,
+        by="refused",
     ),
     "remembered-lost-at-takeover": Mutant(
         "A leader begins without the outcomes that its predecessors remembered.",
@@ -335,7 +335,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
             ),
         ),
         seed=0,
-        by="",
+        by="once",
     ),
     "remembered-not-written": Mutant(
         "A snapshot holds no outcomes but open orders.",
@@ -356,8 +356,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=0,
-        by="",
+        seed=6,
+        by="once",
     ),
     "remembered-not-restored": Mutant(
         "A replica that begins with a snapshot begins without the outcomes in it.",
@@ -376,8 +376,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=0,
-        by="",
+        seed=9,
+        by="once",
     ),
     "forgotten-not-asked": Mutant(
         "A command whose outcome was forgotten is taken for a new one.",
@@ -400,7 +400,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
             ),
         ),
         seed=0,
-        by="",
+        by="once",
     ),
     "content-not-compared": Mutant(
         "Another command under an old id is answered with the old one's outcome.",
@@ -416,8 +416,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "    if False:\n",
             ),
         ),
-        seed=0,
-        by="",
+        seed=1,
+        by="acknowledged",
     ),
     "window-by-arrival": Mutant(
         "A peer's oldest outcome is forgotten, not that of its lowest pair.",
@@ -438,8 +438,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=0,
-        by="",
+        seed=1,
+        by="repeated",
     ),
     # --- Unknown outcomes -----------------------------------------------------------------------
     "unknown-taken-as-failed": Mutant(
@@ -458,8 +458,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=0,
-        by="",
+        seed=3,
+        by="retry",
     ),
     "absence-taken-as-refusal": Mutant(
         "An append that does not stand in its place yet is taken for refused: its commands are"
@@ -490,8 +490,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=0,
-        by="",
+        seed=65,
+        by="retry",
     ),
     "retry-when-deposed": Mutant(
         "A leader that finds another's entries answers `retry` for all that it executed, though"
@@ -511,8 +511,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=0,
-        by="",
+        seed=191,
+        by="retry",
     ),
     "silence-taken-as-retry": Mutant(
         "A client takes a copy that nobody answered for one that was not executed.",
@@ -524,7 +524,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
             ),
         ),
         seed=0,
-        by="",
+        by="believed",
     ),
     # --- Following ------------------------------------------------------------------------------
     "last-broadcast-not-missed": Mutant(
@@ -537,8 +537,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "if now:",
             ),
         ),
-        seed=0,
-        by="",
+        seed=12,
+        by="stuck",
     ),
     "read-one-too-late": Mutant(
         "What was missed is read from one entry too late.",
@@ -550,19 +550,19 @@ MUTANTS: Final[dict[str, Mutant]] = {
             ),
         ),
         seed=0,
-        by="",
+        by="stuck",
     ),
     "entry-after-a-snapshot-left-out": Mutant(
         "A replica that begins with a snapshot takes the entry after it for read.",
         ENTRY_LEFT_OUT,
         seed=0,
-        by="",
+        by="alarm",
     ),
     "entry-after-a-snapshot-left-out-digest-not-compared": Mutant(
         "The same, and no replica compares digests.",
         (*ENTRY_LEFT_OUT, DIGEST_NOT_COMPARED),
         seed=0,
-        by="",
+        by="queries",
     ),
     "refusals-not-replayed": Mutant(
         "A commit of refusals alone changes no book, and is passed over where the log is read.",
@@ -584,19 +584,19 @@ MUTANTS: Final[dict[str, Mutant]] = {
             ),
         ),
         seed=0,
-        by="",
+        by="once",
     ),
     "partial-fill-lost": Mutant(
         "A follower leaves a maker that was filled in part as it was.",
         (PARTIAL_FILL_LOST,),
         seed=0,
-        by="",
+        by="alarm",
     ),
     "partial-fill-lost-digest-not-compared": Mutant(
         "The same, and no replica compares digests.",
         (PARTIAL_FILL_LOST, DIGEST_NOT_COMPARED),
         seed=0,
-        by="",
+        by="replicas",
     ),
     "deposed-leader-keeps-its-state": Mutant(
         "A leader that another's entry deposed follows with the state it has, ahead of the log.",
@@ -618,8 +618,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=0,
-        by="",
+        seed=9,
+        by="alarm",
     ),
     "snapshot-before-its-commit": Mutant(
         "A leader stores a snapshot of a commit that is not stored yet.",
@@ -630,8 +630,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "if written is None:",
             ),
         ),
-        seed=0,
-        by="",
+        seed=41,
+        by="alarm",
     ),
     # --- Rules of the market --------------------------------------------------------------------
     "place-kept-on-amend-up": Mutant(
@@ -649,7 +649,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
             ),
         ),
         seed=0,
-        by="",
+        by="book",
     ),
     "time-goes-back": Mutant(
         "A commit's time is what its leader's clock says, and nobody minds when it goes back.",
@@ -671,8 +671,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "if not 0 <= commit.time <= COUNT_MAX:",
             ),
         ),
-        seed=0,
-        by="",
+        seed=2,
+        by="chain",
     ),
     "expiry-lost-at-takeover": Mutant(
         "A leader begins without knowing which orders are to expire.",
@@ -695,8 +695,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "self.expiring.pop((order.expires_at, order.acceptance), None)",
             ),
         ),
-        seed=0,
-        by="",
+        seed=4,
+        by="re_executed",
     ),
     # --- Handing over ---------------------------------------------------------------------------
     "unsubscribed-too-late": Mutant(
@@ -720,8 +720,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 " *self._follow_from(leadership.market, is_current=True)]",
             ),
         ),
-        seed=0,
-        by="",
+        seed=61,
+        by="crash",
     ),
 }
 """By name: the least that must be caught, each by a world of its own."""

@@ -33,34 +33,35 @@ DIRECTIONS: Final = {
 
 
 class Nemesis:
-    """Does harm to one world.
+    """Hurts one world.
 
     Attributes:
-        faults: What it did so far, by kind.
+        faults: How many there were so far, by kind.
         is_at_work: Whether it goes on.
-        is_cruel: Whether it may do what no server gets over without an operator.
+        is_cruel: Whether it may do, once each, what no server gets over without an operator.
         has_falsified: Whether it made a snapshot that contradicts what others hold.
     """
 
-    def __init__(self, cluster: Cluster, history: History, *, random: Random, cruel: bool) -> None:
-        """Prepare; cruel is whether what needs an operator may happen, once each."""
+    def __init__(
+        self, cluster: Cluster, history: History, *, random: Random, is_cruel: bool
+    ) -> None:
+        """Prepare; what happened to the logs themselves is noted in the history."""
         self.faults: Counter[str] = Counter()
         self.is_at_work = False
+        self.is_cruel = is_cruel
+        self.has_falsified = False
         self._cluster = cluster
         self._history = history
         self._random = random
-        self.is_cruel = cruel
-        self.has_falsified = False
         self._damaged: set[SnapshotName] = set()
         self._undo: dict[int, Callable[[], None]] = {}
         self._count = 0
         self._joined = 0
-        self._weather_before = dict(cluster.weather)
 
     # --- When -------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Do harm now and then, until healed."""
+        """Strike now and then, until healed."""
         self.is_at_work = True
         self._act()
 
@@ -71,7 +72,7 @@ class Nemesis:
         self._cluster.later(self._act, self._random.randrange(50 * MS, 1_300 * MS))
 
     def strike(self, kind: str) -> None:
-        """Do one harm, and undo it after a while; nothing, where it is impossible just now."""
+        """Begin a fault, and undo it after a while; none, where it is impossible just now."""
         did = FAULTS[kind](self)
         if did is NOTHING:
             return

@@ -1,4 +1,4 @@
-"""Peers of the simulation: they trade, resend by the client's own rules, and write down all of it.
+"""Peers of the simulation: they trade by the client's own rules, and write down all of it.
 
 Theory of operation. What becomes of a request is decided by `dex_client.settling`, as in the
 client; only sending, waiting and pausing are done here, in virtual time. Each copy is written down
@@ -26,16 +26,17 @@ from dex_protocol.ids import Pair
 from dex_protocol.queries import BookQuery, OrderQuery, OrdersQuery, Query, StatusQuery
 from dex_protocol.receipts import Receipt
 from tests.builders import NOW
-from tests.checker.history import NO_RESPONDER, Asked, Copy, History, Sent
+from tests.checker.history import NO_RESPONDER, Asked, Copy, History, Sent, answers_in
 from tests.simulation.cluster import LATE_US_MAX, MS, Cluster, S
 
 PRICES: Final = ("99.8", "99.9", "100", "100.1", "100.2")
 SELF_TRADES: Final = ("cancel_taker", "cancel_maker", "cancel_both", "decrement", "allow")
 
+PACE_US: Final = 120 * MS
+"""How often a peer begins a request, on the average."""
+
 UNDER_WAY_MAX: Final = 4
 """Requests of a peer that wait for their outcomes at a time."""
-
-Json = dict[str, Any]
 
 
 class Peer:
@@ -271,15 +272,11 @@ class Peer:
 
     def send_copy(self, market: str, payload: bytes, sent: Sequence[Sent]) -> None:
         """Send a copy of a request that its peer's library does not know of."""
-        copies = [Copy(self.now_s()) for _ in sent]
-        for each, copy in zip(sent, copies, strict=True):
-            each.copies.append(copy)
+        copies = copies_of(sent, self.now_s())
         self.replayed += sent
 
         def note(reply: bytes | None) -> None:
-            for copy, answer in zip(copies, answers_in(reply, len(copies)), strict=True):
-                copy.ended = self.now_s()
-                copy.answer = answer
+            note_reply(copies, reply, self.now_s())
 
         self._cluster.request(market, self.name, payload, note)
 
@@ -337,15 +334,10 @@ class Request:
             self._answered(number, "closed")
             return
         sent = [self._sent[own_id(command)] for command in commands]
-        copies = [Copy(peer.now_s()) for _ in sent]
-        for each, copy in zip(sent, copies, strict=True):
-            each.copies.append(copy)
+        copies = copies_of(sent, peer.now_s())
 
         def take(reply: bytes | None) -> None:
-            answers = answers_in(reply, len(commands))
-            for copy, answer in zip(copies, answers, strict=True):
-                copy.ended = peer.now_s()
-                copy.answer = answer
+            note_reply(copies, reply, peer.now_s())
             self._answered(number, "no_responder" if reply is None else reply)
 
         peer.later(lambda: self._answered(number, "silence"), patience_s)
@@ -368,16 +360,17 @@ def plain(what: Any) -> Any:
     return json.loads(what if isinstance(what, bytes) else encode(what))
 
 
-def answers_in(reply: bytes | None, count: int) -> list[Json]:
-    """Read the reply to so many commands: one answer each."""
-    if reply is None:
-        return [NO_RESPONDER] * count
-    answers = msgspec.json.decode(reply)
-    if isinstance(answers, dict):
-        return [answers] * count
-    assert len(answers) == count
-    return list(answers)
+def copies_of(sent: Sequence[Sent], at: float) -> list[Copy]:
+    """Write down that a copy of each command is sent."""
+    copies = [Copy(at) for _ in sent]
+    for each, copy in zip(sent, copies, strict=True):
+        each.copies.append(copy)
+    return copies
 
 
-PACE_US: Final = 120 * MS
-"""How often a peer begins a request, on the average."""
+def note_reply(copies: Sequence[Copy], reply: bytes | None, at: float) -> None:
+    """Write down what came back for the copies of a request; None: they reached nobody."""
+    said = NO_RESPONDER if reply is None else msgspec.json.decode(reply)
+    for copy, answer in zip(copies, answers_in(said, len(copies)), strict=True):
+        copy.ended = at
+        copy.answer = answer

@@ -1,15 +1,16 @@
 """One simulated world from its beginning to its end, and what became of it: all from one seed.
 
-Theory of operation. Servers start and peers trade; a nemesis does harm until it has done enough and
-the leader has changed; then everything is healed, everybody comes back, and all must end in peace:
-each request with an outcome, each replica at the log's end. What was recorded on the way goes to
-the checker, which knows nothing of simulations; a few things only a simulation sees are added here
-(`Trouble`).
+Theory of operation. Servers start and peers trade; a nemesis strikes until there were enough faults
+and the leader has changed; then everything is healed, everybody comes back, and all must end in
+peace: each request with an outcome, each replica at the log's end. What was recorded on the way
+goes to the checker, which knows nothing of simulations; a few things only a simulation sees are
+added here (`Trouble`).
 """
 
 import json
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from dex_protocol.specification import Specification, SpecificationChange
 from tests.builders import a_specification
 from tests.checker.checker import Verdict, check
 from tests.checker.history import End, History
-from tests.simulation.cluster import MISHAPS, MS, Cluster, Mishap, S
+from tests.simulation.cluster import MISHAPS, MS, Cluster, S
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.peers import PACE_US, Peer
 from tests.simulation.watchers import Watcher
@@ -45,7 +46,7 @@ class Trouble(Struct, frozen=True):
     """Something that must not be, and that only a simulation sees."""
 
     kind: str
-    """`crash`, `alarm`, `stuck`, `calm` (no change of leader), `watcher`."""
+    """`crash`, `alarm`, `stuck`, `calm` (too few faults, or no change of leader), `watcher`."""
     text: str
 
 
@@ -93,13 +94,12 @@ class World:
             for market, specification in self.cluster.specifications.items()
         }
         self.servers = [f"server-{number}" for number in range(1, random.randint(2, 4) + 1)]
-        base: dict[Mishap, int] = dict.fromkeys(MISHAPS, 1) if random.random() < 0.6 else {}
-        self.cluster.weather = dict(base)
+        self.cluster.weather = dict.fromkeys(MISHAPS, 1) if random.random() < 0.6 else {}
         self.nemesis = Nemesis(
             self.cluster,
             self.history,
             random=Random(random.randrange(2**32)),
-            cruel=is_cruel,
+            is_cruel=is_cruel,
         )
         self.peers = [
             Peer(
@@ -233,7 +233,7 @@ class World:
 
     # --- How it stands ----------------------------------------------------------------------
 
-    def _wait(self, condition: Any, seconds: float) -> bool:
+    def _wait(self, condition: Callable[[], bool], seconds: float) -> bool:
         end = self.cluster.now + int(seconds * S)
         while not condition():
             if self.cluster.now >= end:

@@ -4,7 +4,6 @@ NB: import it only after `__main__` has made the product's limits small.
 """
 
 import gc
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ import click
 import msgspec
 from msgspec import Struct, field
 
+from tests.evidence import commit
 from tests.simulation import coverage
 from tests.simulation.cluster import S
 from tests.simulation.run import Outcome, World, judge
@@ -151,10 +151,7 @@ def many(
 def _add_to_total(file: str, seeds: range, sums: Sums) -> None:
     path = Path(file)
     total = msgspec.json.decode(path.read_bytes(), type=Total) if path.exists() else Total()
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    total.runs.append(Run(seeds.start, sums.worlds, described.stdout.strip(), len(sums.bad)))
+    total.runs.append(Run(seeds.start, sums.worlds, commit(), len(sums.bad)))
     total.sums.add(sums)
     _write(file, total)
 

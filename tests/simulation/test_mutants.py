@@ -15,6 +15,8 @@ from tests.simulation import mutating
 from tests.simulation.hunt import Caught
 from tests.simulation.mutants import MUTANTS
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 
 HUNT = """\

@@ -4,6 +4,8 @@ The order of commits, and what is missing, is the client's own `dex_client.chain
 engine's. Only asking is done here, in virtual time, the way the client's replica does it.
 """
 
+from typing import Final
+
 from dex_client.chain import Chain
 from dex_client.errors import ProtocolMismatch
 from dex_engine import Diverged, Market
@@ -11,10 +13,11 @@ from dex_protocol.codec import hash_of
 from dex_server.replication.ports import Entry
 from tests.simulation.cluster import MS, Cluster, S
 
-QUIET_US = 1 * S
-"""Who has heard nothing for so long asks how far the log goes."""
+QUIET_US: Final = 1 * S
+"""So often a watcher asks how far the log goes."""
 
-READ_COUNT = 50
+READ_COUNT: Final = 50
+"""How far beyond the next commit is read at a time."""
 
 
 class Watcher:

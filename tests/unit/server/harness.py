@@ -20,7 +20,6 @@ from dex_protocol.events import Commit, LeaderChanged
 from dex_protocol.queries import Query, StatusQuery
 from dex_protocol.receipts import Receipt
 from dex_protocol.specification import Specification, SpecificationChange
-from dex_server import snapshotting
 from dex_server.replication.effects import (
     Administered,
     Alarm,
@@ -30,7 +29,6 @@ from dex_server.replication.effects import (
     Asked,
     Dismissed,
     Effect,
-    EndFound,
     FindEnd,
     HashState,
     Heard,
@@ -39,7 +37,6 @@ from dex_server.replication.effects import (
     Listen,
     ListSnapshots,
     LoadSnapshot,
-    LogRead,
     Look,
     Nominated,
     Note,
@@ -51,12 +48,7 @@ from dex_server.replication.effects import (
     SaveSnapshot,
     Send,
     Serve,
-    SnapshotLoaded,
-    SnapshotSaved,
-    SnapshotsListed,
     SnapshotTaken,
-    SnapshotUnusable,
-    Stands,
     Start,
     StateHashed,
     Stopped,
@@ -67,12 +59,13 @@ from dex_server.replication.effects import (
     Unlisten,
     Unserve,
 )
-from dex_server.replication.ports import Entry, Position, SnapshotInvalid, Undecided
+from dex_server.replication.ports import Entry, Position, Undecided
 from dex_server.replication.replica import Replica, Settings
 from tests.builders import NOW, a_specification, buy
+from tests.contracts import performing
 from tests.contracts.memory import MemoryLog, MemorySnapshots
 
-READ_BYTES = 256 * 1024
+READ_BYTES_MAX = 256 * 1024
 
 EFFECTS_COUNT_MAX = 10_000
 """More than any test needs before everything is quiet."""
@@ -147,16 +140,9 @@ class Harness:
                     self._broadcast = self.end
                 case Unlisten():
                     self.is_listening = False
-                case TakeSnapshot():
+                case TakeSnapshot() | HashState():
                     # Now, before the next input changes the state.
-                    written = snapshotting.write(self.market)
-                    name = snapshotting.name_of(
-                        self.replica.name, effect.position, effect.digest, written
-                    )
-                    self.under_way.append(SnapshotTaken(name, written.data))
-                case HashState():
-                    state = snapshotting.write(self.market).state
-                    self.under_way.append(StateHashed(effect.position, state))
+                    self.under_way.append(performing.written(effect, self.market))
                 case Alarm() | Note() | Stopped():
                     pass
                 case _:
@@ -283,30 +269,16 @@ class Harness:
                 except Undecided as undecided:
                     return AppendUndecided(sequence, str(undecided))
                 return AppendConfirmed(sequence)
-            case Look():
-                return Stands(effect.sequence, self.log.entry(effect.sequence))
-            case FindEnd():
-                return EndFound(*self.log.bounds())
-            case ReadLog():
-                return LogRead(
-                    self.log.read(
-                        effect.from_sequence,
-                        through_sequence=effect.through_sequence,
-                        bytes_max=READ_BYTES,
-                    )
+            case Look() | FindEnd() | ReadLog() | ListSnapshots() | LoadSnapshot() | SaveSnapshot():
+                return performing.answer(
+                    effect,
+                    self.replica.name,
+                    self.log,
+                    self.snapshots,
+                    read_bytes_max=READ_BYTES_MAX,
                 )
-            case ListSnapshots():
-                return SnapshotsListed(self.snapshots.names(self.replica.name))
-            case LoadSnapshot():
-                try:
-                    return SnapshotLoaded(effect.name, self.snapshots.load(effect.name))
-                except SnapshotInvalid as invalid:
-                    return SnapshotUnusable(effect.name, str(invalid))
             case SnapshotTaken() | StateHashed():
                 return effect
-            case SaveSnapshot():
-                self.snapshots.save(effect.name, effect.data)
-                return SnapshotSaved(effect.name)
             case RemoveSnapshot():
                 self.snapshots.remove(effect.name)
             case TrimLog():

@@ -495,7 +495,7 @@ def test_after_any_storm_every_market_is_led_by_one_and_no_order_was_lost_or_exe
 
     cluster.run_until(cluster.is_led, seconds=6)
     cluster.is_ordering = False
-    cluster.ticks_are_longer = 5
+    cluster.tick_factor = 5
     # What was moved again and again is left alone for a minute.
     cluster.run_until(cluster.is_balanced, seconds=70)
     # For longer than a leadership holds without a sign from the log.
