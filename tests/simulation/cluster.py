@@ -691,10 +691,16 @@ class Process:
         replica = self.replicas.get(market)
         return 0 if replica is None or replica.market is None else replica.market.sequence
 
-    def speaks_of(self, market: str) -> bool:
-        """Tell whether it may still answer queries."""
+    def may_contradict(self, market: str) -> bool:
+        """Tell whether it may still answer queries, and by another state than the log's."""
         replica = self.replicas.get(market)
-        return self.is_alive and replica is not None and replica.role != "stopped"
+        if not self.is_alive or replica is None or replica.role == "stopped":
+            return False
+        state = replica.market
+        if self.is_paused or state is None or state.sequence == 0:
+            return self.is_paused
+        entry = self.cluster.entry(market, state.sequence)
+        return entry is None or hash_of(entry.payload) != state.hash
 
     @property
     def monotonic(self) -> int:

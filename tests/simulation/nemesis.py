@@ -295,17 +295,18 @@ class Nemesis:
             return NOTHING
         self.note(f"has the log of {market} lose all after {kept}")
         cluster.lose(market, kept)
-        loss = Loss(market, cluster.now / S, kept)
+        loss = Loss(market, (cluster.now + ANSWERED_US) / S, kept)
         self._history.losses.append(loss)
-        holders = [process for process in cluster.alive() if process.reached(market) > kept]
+        witnesses = cluster.alive()
 
         def look() -> None:
-            # Those who hold what is lost speak of it until they notice, or until they end.
-            if any(process.speaks_of(market) for process in holders):
+            # Those who hold what is lost speak of it until they notice, or until they end; one that
+            # is paused may find it among what it has not read yet.
+            if any(process.may_contradict(market) for process in witnesses):
                 loss.at = (cluster.now + ANSWERED_US) / S
                 cluster.later(look, ANSWERED_US)
 
-        look()
+        cluster.later(look, ANSWERED_US)
         return None
 
 
