@@ -62,14 +62,13 @@ def numbers_in(text: str) -> list[int]:
 
 def cited_in(source: str, path: str) -> list[Cited]:
     """Give what the tests of a module cite; a module without tests cites nothing."""
-    found = list(docstrings(source))
     name = path.rpartition("/")[2]
     has_tests = name.startswith("test_") or re.search(r"^ *(async )?def test_", source, re.M)
     if not has_tests:
         return []
     return [
         Cited(number, path, each.test)
-        for each in found
+        for each in docstrings(source)
         if each.test is not None
         for number in numbers_in(each.text)
     ]

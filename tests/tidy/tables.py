@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,9 +19,7 @@ from dex_protocol.reasons import Reason, RetryReason
 from dex_server.replication import roles as roles_module
 from tests.checker.verdict import MEANINGS
 from tests.simulation.mutants import MUTANTS
-from tests.tidy.citations import citations, guarantees, list_of_tests
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.tidy.citations import ROOT, citations, guarantees, list_of_tests
 
 CHAOS = ROOT / "docs" / "evidence" / "chaos.json"
 """What runs of `just chaos --evidence` have written, put together."""
@@ -118,7 +116,7 @@ def _comments_above_keys(source: str, name: str) -> list[str]:
     return comments
 
 
-def table(head: list[str], rows: list[tuple[str, ...]]) -> str:
+def table(head: list[str], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(escaped, line))} |" for line in lines)
 
@@ -153,7 +151,7 @@ def simulated() -> str:
         ("commits", sums["commits"]),
         ("seconds of virtual time", round(sums["virtual_s"])),
         ("changes of leader", sums["changes"]),
-        ("harms", sum(sums["faults"].values())),
+        ("faults", sum(sums["faults"].values())),
         ("mishaps of messages", sum(sums["mishaps"].values())),
     ]
     kinds = sorted((sums["faults"] | sums["mishaps"]).items(), key=lambda each: -each[1])
@@ -161,7 +159,7 @@ def simulated() -> str:
     return "\n\n".join(
         [
             table(["of all runs", "count"], [(name, f"{count:,}") for name, count in counts]),
-            table(["harm or mishap", "count"], [(kind, f"{count:,}") for kind, count in kinds]),
+            table(["fault or mishap", "count"], [(kind, f"{count:,}") for kind, count in kinds]),
             table(
                 ["seeds", "commit", "worlds that went wrong"],
                 [(text, run["commit"], str(run["bad"])) for text, run in seeds],

@@ -156,10 +156,10 @@ def _check_id(command: Command, receipt: Receipt) -> None:
 
 def not_sent(command: Command) -> Receipt:
     """Give the receipt of a command that nobody took."""
-    submit = type(command) is Submit
+    is_submit = type(command) is Submit
     return retry(
         RetryReason.unavailable,
         "nobody took it before the deadline",
-        order_id=own_id(command) if submit else UNSET,
-        command_id=UNSET if submit else own_id(command),
+        order_id=own_id(command) if is_submit else UNSET,
+        command_id=UNSET if is_submit else own_id(command),
     )
