@@ -211,10 +211,10 @@ class _Judge:
                 f" in commit {self.execution.sequence}",
             )
         for copies in self.known.unavailable:
-            # One without an answer may be one that the peer knows nothing of.
             others = [copy.answer for copy in copies if copy.kind != "turned_away"]
-            if others and all(copy.kind != "none" for copy in copies):
-                text = f"expected retry alone, as the peer believes, found {shown(others[0])}"
+            if others:
+                found = "no answer" if others[0] is None else shown(others[0])
+                text = f"expected retry alone, as the peer believes, found {found}"
                 self.report("believed", text)
 
     def check_refused(self, final: list[Answered]) -> bool:

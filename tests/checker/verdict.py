@@ -45,7 +45,7 @@ MEANINGS: Final[Mapping[Rule, str]] = {
     "refused": "A refused command is executed nowhere in the log, and is refused there for the same"
     " reason.",
     "retry": "A command of which no copy was executed, by all answers to them, makes no event.",
-    "believed": "A peer believes that nothing was executed only if all answers say so.",
+    "believed": "A peer believes that nothing was executed only if every copy was answered so.",
     "once": "No id, and no pair of a peer's, has more than one outcome in the log.",
     "one_outcome": "All receipts of a command say the same outcome, and one alone is no duplicate.",
     "repeated": "A receipt without events (a duplicate, stale_id, id_reused) is what the naive"

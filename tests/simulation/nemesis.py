@@ -40,6 +40,7 @@ class Nemesis:
         is_at_work: Whether it goes on.
         is_cruel: Whether it may do, once each, what no server gets over without an operator.
         has_falsified: Whether it made a snapshot that contradicts what others hold.
+        waits_until: Until when it does nothing new.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Nemesis:
         self.is_at_work = False
         self.is_cruel = is_cruel
         self.has_falsified = False
+        self.waits_until = 0
         self._cluster = cluster
         self._history = history
         self._random = random
@@ -68,7 +70,9 @@ class Nemesis:
     def _act(self) -> None:
         if not self.is_at_work:
             return
-        self.strike(self._random.choice(WEIGHTED))
+        if self._cluster.now >= self.waits_until:
+            is_cruel = self.is_cruel and self._random.random() < 0.25
+            self.strike(self._random.choice(CRUEL if is_cruel else WEIGHTED))
         self._cluster.later(self._act, self._random.randrange(50 * MS, 1_300 * MS))
 
     def strike(self, kind: str) -> None:
@@ -141,6 +145,24 @@ class Nemesis:
         process.stop()
         return lambda: self._start_again(process.name)
 
+    def _strand(self) -> Undo:
+        # Who leads, and who is about to, can store nothing and tell nobody, and are told to stop.
+        cluster = self._cluster
+        self._worsen_for(5 * S, "append lost")
+        self.strike("server killed")
+
+        def stop() -> None:
+            for process in cluster.alive():
+                roles = process.roles.values()
+                if not process.is_leaving and ("candidate" in roles or "leader" in roles):
+                    self.note(f"tells {process.name} to stop, which nobody hears of")
+                    process.cuts.add("to the leases")
+                    process.stop()
+                    cluster.later(lambda name=process.name: self._start_again(name), 3 * S)  # type: ignore[misc]
+
+        cluster.later(stop, self._random.randrange(200 * MS, 1_500 * MS))
+        return None
+
     def _start_again(self, name: str) -> None:
         process = self._cluster.processes[name]
         if process.is_alive and process.is_leaving:
@@ -192,6 +214,16 @@ class Nemesis:
                 process.connect()
 
         return connect
+
+    def _end_node(self) -> Undo:
+        # Some servers lose their connections at once, and find another node.
+        names = sorted(process.name for process in self._cluster.alive())
+        if not names:
+            return NOTHING
+        some = self._random.sample(names, self._random.randint(1, len(names)))
+        self.note(f"ends the node of {', '.join(some)}")
+        self._cluster.restart_node(*some, seconds=self._random.choice((0.05, 0.3, 1.5, 2.9)))
+        return None
 
     def _cut(self, what: str) -> Undo:
         process = self.someone()
@@ -276,7 +308,10 @@ class Nemesis:
         self.note(f"falsifies the snapshot {name.position.sequence} of {name.market}")
         cluster.snapshots.falsify(name)
         self.strike("server killed")
-        return self._worsen(("append lost",), 100)
+        # Servers compare their states 5 s later, undisturbed.
+        self._worsen_for(7 * S, "append lost")
+        self.waits_until = cluster.now + 7 * S
+        return None
 
     def _worsen(self, mishaps: tuple[Mishap, ...], percent: int) -> Undo:
         cluster = self._cluster
@@ -284,6 +319,16 @@ class Nemesis:
         before = {mishap: cluster.weather.get(mishap, 0) for mishap in mishaps}
         cluster.weather |= dict.fromkeys(mishaps, percent)
         return lambda: cluster.weather.update(before)
+
+    def _worsen_for(self, lasting_us: int, mishap: Mishap) -> None:
+        restore = self._worsen((mishap,), 100)
+        assert restore is not None
+
+        def end() -> None:
+            if self.is_at_work:
+                restore()
+
+        self._cluster.later(end, lasting_us)
 
     def _lose_tail(self) -> Undo:
         # The disks of most nodes forgot what they had said to have: once, and only if told so.
@@ -328,9 +373,11 @@ FAULTS: Final[dict[str, Callable[[Nemesis], Undo]]] = {
     "server killed": Nemesis._kill,
     "server paused": Nemesis._pause,
     "server told to stop": Nemesis._stop,
+    "server stranded": Nemesis._strand,
     "server displaced": Nemesis._displace,
     "server joins": Nemesis._join,
     "connections broken": Nemesis._disconnect,
+    "node ended": Nemesis._end_node,
     "cut off from the log": lambda nemesis: nemesis._cut("the log"),
     "cut off from the leases": lambda nemesis: nemesis._cut("the leases"),
     "cut off from peers": lambda nemesis: nemesis._cut("peers"),
@@ -354,3 +401,5 @@ WEIGHTED: Final = [
     for kind in FAULTS
     for _ in range({"server killed": 4, "server paused": 3, "appends go astray": 3}.get(kind, 1))
 ]
+
+CRUEL: Final = ["snapshot falsified", "log loses its tail"]

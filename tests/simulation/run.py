@@ -16,9 +16,11 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from dex_protocol.administration import What
 from dex_protocol.codec import encode
 from dex_protocol.limits import RETRY_WINDOW_COUNT
 from dex_protocol.specification import Specification, SpecificationChange
+from dex_server import snapshotting
 from tests.builders import a_specification
 from tests.checker.checker import Verdict, check
 from tests.checker.history import End, History
@@ -38,7 +40,7 @@ PEACE_S_MAX: Final = 60
 """How long everything may take to be well again: a leader that has no sign from the log gives up
 after 15 s, and peers after 30 s."""
 
-CRUEL_PERCENT: Final = 8
+CRUEL_PERCENT: Final = 12
 """In so many of a hundred worlds a log may lose its tail, or a snapshot be false."""
 
 
@@ -46,7 +48,8 @@ class Trouble(Struct, frozen=True):
     """Something that must not be, and that only a simulation sees."""
 
     kind: str
-    """`crash`, `alarm`, `stuck`, `calm` (too few faults, or no change of leader), `watcher`."""
+    """`crash`, `alarm`, `stuck`, `calm` (too few faults, or no change of leader), `state` (servers
+    differ in what no digest covers), `watcher`."""
     text: str
 
 
@@ -155,15 +158,18 @@ class World:
             self._trouble("stuck", "nobody leads at the beginning")
         for peer in self.peers:
             peer.trade()
-        self._operate()
         self.nemesis.begin()
+        self._operate()
         began = cluster.now
         cluster.run(seconds=STORM_S_MIN)
-        while not self._is_enough() and cluster.now - began < STORM_S_MAX * S:
+        while cluster.now - began < STORM_S_MAX * S:
+            if self._is_enough() and cluster.now >= self.nemesis.waits_until:
+                break
             cluster.run(seconds=0.5)
-            if sum(self.nemesis.faults.values()) >= FAULTS_MIN:
+            if sum(self.nemesis.faults.values()) >= FAULTS_MIN and self._changes() < 1:
                 self.nemesis.strike("server killed")
         self.nemesis.heal()
+        self._go_on_without_one()
         self._come_back()
         cluster.run(seconds=1)
         for peer in self.peers:
@@ -172,6 +178,7 @@ class World:
             self._trouble("calm", f"{self._changes()} changes of leader, {self.nemesis.faults}")
         if not self._wait(self._is_at_peace, PEACE_S_MAX):
             self._trouble("stuck", self._how_it_stands())
+        self._compare_states()
         for text in cluster.alarms:
             if not self._is_expected(text):
                 self._trouble("alarm", text)
@@ -180,26 +187,52 @@ class World:
                 self._trouble("watcher", f"{watcher.name}: {watcher.wrong[0]}")
 
     def _operate(self) -> None:
-        # An operator halts a market now and then, and changes what may be changed.
+        # An operator halts a market for a moment now and then, and changes what may be changed.
         cluster = self.cluster
+
+        def wish(market: str, what: What, change: SpecificationChange | None = None) -> None:
+            cluster.administer(market, what, change, lambda _: None)
 
         def act() -> None:
             if not self.nemesis.is_at_work:
                 for market in cluster.markets:
-                    cluster.administer(market, "resume", None, lambda _: None)
+                    wish(market, "resume")
                 return
             market = self.random.choice(cluster.markets)
-            change = SpecificationChange(max_quantity=self.random.choice(("5", "1000")))
-            match self.random.randrange(4):
-                case 0:
-                    cluster.administer(market, "halt", None, lambda _: None)
-                case 1:
-                    cluster.administer(market, "change", change, lambda _: None)
-                case _:
-                    cluster.administer(market, "resume", None, lambda _: None)
-            cluster.later(act, self.random.randrange(2 * S))
+            if self.random.random() < 0.4:
+                wish(market, "halt")
+                cluster.later(lambda: wish(market, "resume"), 200 * MS)
+            else:
+                max_quantity = self.random.choice(("7", "1000"))
+                wish(market, "change", SpecificationChange(max_quantity=max_quantity))
+                # Had a resumption been lost.
+                wish(market, "resume")
+            cluster.later(act, self.random.randrange(3 * S))
 
         act()
+
+    def _go_on_without_one(self) -> None:
+        # A market gets a leader by itself, though a server stays dead or stands still.
+        cluster = self.cluster
+        alive = [process for process in cluster.processes.values() if process.is_alive]
+        if self._needs_operator or len(alive) < 2 or self.random.random() < 0.6:
+            return
+        leading = [process for process in alive if "leader" in process.roles.values()]
+        victim = self.random.choice(leading or alive)
+        if self.random.random() < 0.5:
+            victim.end()
+        else:
+            victim.pause()
+        others = [process for process in alive if process is not victim]
+
+        def is_over() -> bool:
+            # One that finds a newer process of its name ends, and nobody starts it again here.
+            return cluster.is_led() or not any(process.is_alive for process in others)
+
+        if not self._wait(is_over, PEACE_S_MAX):
+            self._trouble("stuck", f"without {victim.name}:\n{self._how_it_stands()}")
+        if victim.is_alive:
+            victim.resume()
 
     def _come_back(self) -> None:
         for name, process in sorted(self.cluster.processes.items()):
@@ -230,6 +263,17 @@ class World:
             if not process.is_alive:
                 self.cluster.start(name)
         self.cluster.later(self._look_after, 1 * S)
+
+    def _compare_states(self) -> None:
+        # All that is replicated, not only the book: outcomes, deadlines and counters too.
+        for market in self.cluster.markets:
+            states = {
+                process.name: snapshotting.write(process.replicas[market].market).state
+                for process in self.cluster.alive()
+                if process.reached(market) == self.cluster.logs[market].bounds()[1]
+            }
+            if len(set(states.values())) > 1:
+                self._trouble("state", f"{market}: {states}")
 
     # --- How it stands ----------------------------------------------------------------------
 
