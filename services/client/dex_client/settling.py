@@ -10,7 +10,7 @@ Pure: the time comes in. Knows nothing of connections, nor of where ids come fro
 
 from collections.abc import Sequence
 from random import Random
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import UNSET
 
@@ -23,6 +23,12 @@ from dex_protocol.receipts import Receipt, retry
 
 Unanswered = Literal["closed", "no_responder", "silence"]
 """What comes back for a copy instead of a reply; see `Answer`."""
+
+OF_ONE_COPY: Final = frozenset(
+    reason.name for reason in (Reason.stale_id, Reason.batch_too_large, Reason.too_many_peers)
+)
+"""Refusals of what may have been executed before: outcomes that were forgotten are not found again,
+and what a peer may send, and whether a market has room for it, changes."""
 
 
 class Settling:
@@ -105,9 +111,10 @@ class Settling:
             if receipt.status == "retry":
                 self._refusals[place] = receipt
                 left.append(place)
-            elif self._sending.state == "doubtful" and receipt.reason == Reason.stale_id.name:
-                # This copy was not executed; an earlier one may have been.
-                self.is_forgotten = True
+            elif self._sending.state == "doubtful" and receipt.reason in OF_ONE_COPY:
+                # This copy was not executed; an earlier one may have been, and another copy would
+                # be answered the same.
+                self.is_forgotten = self.is_forgotten or receipt.reason == Reason.stale_id.name
             else:
                 self._receipts[place] = receipt
         self._waiting = left

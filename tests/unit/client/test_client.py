@@ -327,6 +327,25 @@ async def test_id_forgotten_after_a_silent_copy_says_nothing_of_that_copy() -> N
     assert (await buy(venue.peer())).reason == "stale_id"
 
 
+@pytest.mark.parametrize("reason", [Reason.batch_too_large, Reason.too_many_peers])
+async def test_refusal_that_is_not_remembered_says_nothing_of_a_silent_copy(reason: Reason) -> None:
+    """What a peer may send was lowered after the first copy was executed (G4)."""
+    venue = Venue()
+
+    def executes_silently(commands: list[Command]) -> Exception:
+        venue.executes(commands)
+        return silence(commands)
+
+    venue.instead = [executes_silently, lambda commands: encode(refused(reason))]
+
+    with pytest.raises(OutcomeUnknown) as caught:
+        await venue.peer().batch(MARKET, buys(3))
+
+    assert not caught.value.is_forgotten
+    assert caught.value.receipts == (None, None, None)
+    assert len(venue.accepted()) == 3
+
+
 # --- Batches ------------------------------------------------------------------------------------
 
 

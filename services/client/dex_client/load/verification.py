@@ -69,7 +69,15 @@ WITHOUT_EVENT: Final = frozenset(
 )
 """Refusals that the log does not hold."""
 
-ABOUT_THIS_COPY: Final = frozenset((Reason.stale_id.name, Reason.id_reused.name))
+ABOUT_THIS_COPY: Final = frozenset(
+    reason.name
+    for reason in (
+        Reason.stale_id,
+        Reason.id_reused,
+        Reason.batch_too_large,
+        Reason.too_many_peers,
+    )
+)
 """Refusals that say nothing of other copies: the order may have been accepted before."""
 
 
