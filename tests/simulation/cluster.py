@@ -241,7 +241,7 @@ class Cluster:
         self._named: dict[str, LeaderRecord] = {}
         # Who led in which term; since when nobody leads, and for how long nobody did.
         self._terms: dict[tuple[str, int], Process] = {}
-        self._lost_terms = 0
+        self._has_lost: set[str] = set()
         self._trimmed: dict[str, list[Entry]] = {market: [] for market in self.markets}
         self._vacant_since: dict[str, int] = dict.fromkeys(self.markets, 0)
         self.vacancies: list[tuple[str, int, int]] = []
@@ -341,9 +341,7 @@ class Cluster:
     def lose(self, market: str, kept: int) -> None:
         """Have a log lose all behind an entry, as no log may."""
         self.logs[market].lose(kept)
-        # What was lost may have been the beginning of a term.
-        self._lost_terms += len(self._terms)
-        self._terms.clear()
+        self._has_lost.add(market)
 
     def cut(self, one: str, other: str) -> None:
         """Have two servers not reach each other, for NATS' nodes do not tell who listens where."""
@@ -539,7 +537,7 @@ class Cluster:
 
     def terms_begun(self) -> int:
         """Count the terms that somebody led."""
-        return len(self._terms) + self._lost_terms
+        return len(self._terms)
 
     def commits(self, market: str) -> list[Commit]:
         """Follow a market's log from its beginning as anyone may."""
@@ -623,7 +621,10 @@ class Cluster:
     def leads(self, process: "Process", market: str, term: int) -> None:
         """Take note of a term's leader; there is one."""
         first = self._terms.setdefault((market, term), process)
-        assert first is process, f"{first.name} and {process.name} lead {market} in term {term}"
+        # What is lost may have been the beginning of a term.
+        assert first is process or market in self._has_lost, (
+            f"{first.name} and {process.name} lead {market} in term {term}"
+        )
 
     def broadcast(self, market: str, sequence: int) -> None:
         """Tell everybody who listens of an entry, in the order of the log."""

@@ -170,7 +170,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "An append names its predecessor's sequence, not its hash: of two under way, the second is"
         " stored behind a stranger's.",
         (Change(LOG, "if after != self._last:", "if after.sequence != self._last.sequence:"),),
-        seed=200,
+        seed=16,
         by="chain",
     ),
     "no-entry-of-its-own": Mutant(
@@ -220,7 +220,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=13,
+        seed=7,
         by="crash",
     ),
     "incarnation-not-in-the-entry": Mutant(
@@ -238,13 +238,13 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=286,
+        seed=542,
         by="crash",
     ),
     "whatever-stands-there-is-ones-own": Mutant(
         "An append is settled by something standing in its place, not by its own bytes.",
         (Change(APPENDS, "if entry.payload != oldest.payload:", "if False:"),),
-        seed=28,
+        seed=3,
         by="acknowledged",
     ),
     # --- Answers before the append --------------------------------------------------------------
@@ -257,14 +257,14 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "refusal-before-append": Mutant(
         "Refusals are sent at once, since they change no book.",
         (_sent_when_sealed('receipt.status == "rejected"'),),
-        seed=1,
+        seed=0,
         by="acknowledged",
     ),
     "duplicate-without-proof": Mutant(
         "A remembered outcome is told again at once, stored or not.",
         (_sent_when_sealed("receipt.duplicate is True"),),
-        seed=3,
-        by="repeated",
+        seed=34,
+        by="acknowledged",
     ),
     "query-of-unstored-state": Mutant(
         "Queries are answered from a leader's state, which is ahead of the log.",
@@ -275,7 +275,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "        if told is not None:\n            return [Send(told",
             ),
         ),
-        seed=4,
+        seed=10,
         by="queries",
     ),
     "min-sequence-ignored": Mutant(
@@ -287,7 +287,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "if market is not None:",
             ),
         ),
-        seed=20,
+        seed=2,
         by="queries",
     ),
     # --- One outcome per id ---------------------------------------------------------------------
@@ -314,7 +314,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=1,
+        seed=0,
         by="refused",
     ),
     "remembered-lost-at-takeover": Mutant(
@@ -356,7 +356,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=6,
+        seed=0,
         by="once",
     ),
     "remembered-not-restored": Mutant(
@@ -376,7 +376,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=9,
+        seed=0,
         by="once",
     ),
     "forgotten-not-asked": Mutant(
@@ -399,7 +399,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "elif pair in peer.window.outcomes:",
             ),
         ),
-        seed=0,
+        seed=1,
         by="once",
     ),
     "content-not-compared": Mutant(
@@ -438,8 +438,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=1,
-        by="repeated",
+        seed=0,
+        by="re_executed",
     ),
     # --- Unknown outcomes -----------------------------------------------------------------------
     "unknown-taken-as-failed": Mutant(
@@ -458,7 +458,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=3,
+        seed=0,
         by="retry",
     ),
     "absence-taken-as-refusal": Mutant(
@@ -490,7 +490,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=65,
+        seed=71,
         by="retry",
     ),
     "retry-when-deposed": Mutant(
@@ -511,7 +511,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=191,
+        seed=163,
         by="retry",
     ),
     "silence-taken-as-retry": Mutant(
@@ -523,7 +523,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 '("untouched", "silence"): "untouched",',
             ),
         ),
-        seed=0,
+        seed=1,
         by="believed",
     ),
     # --- Following ------------------------------------------------------------------------------
@@ -537,7 +537,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "if now:",
             ),
         ),
-        seed=12,
+        seed=26,
         by="stuck",
     ),
     "read-one-too-late": Mutant(
@@ -562,7 +562,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "The same, and no replica compares digests.",
         (*ENTRY_LEFT_OUT, DIGEST_NOT_COMPARED),
         seed=0,
-        by="queries",
+        by="replicas",
     ),
     "refusals-not-replayed": Mutant(
         "A commit of refusals alone changes no book, and is passed over where the log is read.",
@@ -618,7 +618,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """,
             ),
         ),
-        seed=9,
+        seed=7,
         by="alarm",
     ),
     "snapshot-before-its-commit": Mutant(
@@ -630,8 +630,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "if written is None:",
             ),
         ),
-        seed=41,
-        by="alarm",
+        seed=89,
+        by="replicas",
     ),
     # --- Rules of the market --------------------------------------------------------------------
     "place-kept-on-amend-up": Mutant(
@@ -648,7 +648,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "loses_place = price != order.price",
             ),
         ),
-        seed=0,
+        seed=1,
         by="book",
     ),
     "time-goes-back": Mutant(
@@ -671,7 +671,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "if not 0 <= commit.time <= COUNT_MAX:",
             ),
         ),
-        seed=2,
+        seed=5,
         by="chain",
     ),
     "expiry-lost-at-takeover": Mutant(
@@ -695,7 +695,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "self.expiring.pop((order.expires_at, order.acceptance), None)",
             ),
         ),
-        seed=4,
+        seed=1,
         by="re_executed",
     ),
     # --- Handing over ---------------------------------------------------------------------------
@@ -720,7 +720,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 " *self._follow_from(leadership.market, is_current=True)]",
             ),
         ),
-        seed=61,
+        seed=54,
         by="crash",
     ),
 }

@@ -239,7 +239,6 @@ class World:
             if not process.is_alive:
                 self.cluster.start(name, after_us=self.random.randrange(200 * MS))
         if self._needs_operator:
-            self._remove_snapshots()
             for watcher in self.watchers:
                 # A client that holds what was lost learns of it by the next commit; none may come.
                 watcher.begin()
@@ -250,16 +249,17 @@ class World:
         return bool(self.history.losses) or self.nemesis.has_falsified
 
     def _remove_snapshots(self) -> None:
-        # What operators do when the log is to be believed.
         for market in self.cluster.markets:
             for name in self.cluster.snapshots.names(market):
                 self.cluster.snapshots.remove(name)
 
     def _look_after(self) -> None:
-        # Whoever was told to stop is started again when it has ended.
+        # Whoever was told to stop is started again when it has ended. Whoever stopped by itself
+        # waits for an operator, who has the log believed.
         for name, process in sorted(self.cluster.processes.items()):
             if process.is_alive and self._needs_operator and "stopped" in process.current_roles:
                 process.end()
+                self._remove_snapshots()
             if not process.is_alive:
                 self.cluster.start(name)
         self.cluster.later(self._look_after, 1 * S)
