@@ -630,8 +630,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
                 "if written is None:",
             ),
         ),
-        seed=89,
-        by="replicas",
+        seed=175,
+        by="alarm",
     ),
     # --- Rules of the market --------------------------------------------------------------------
     "place-kept-on-amend-up": Mutant(

@@ -174,10 +174,10 @@ class World:
         cluster.run(seconds=1)
         for peer in self.peers:
             peer.is_trading = False
-        if not self._is_enough():
-            self._trouble("calm", f"{self._changes()} changes of leader, {self.nemesis.faults}")
         if not self._wait(self._is_at_peace, PEACE_S_MAX):
             self._trouble("stuck", self._how_it_stands())
+        if not self._is_enough():
+            self._trouble("calm", f"{self._changes()} changes of leader, {self.nemesis.faults}")
         self._compare_states()
         for text in cluster.alarms:
             if not self._is_expected(text):
