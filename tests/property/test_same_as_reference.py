@@ -48,4 +48,4 @@ class EngineAndReference(RuleBasedStateMachine):
 
 
 TestEngineAndReference = pytest.mark.long(EngineAndReference.TestCase)
-TestEngineAndReference.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)
+TestEngineAndReference.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
