@@ -83,13 +83,16 @@ class Sending:
         "state",
     )
 
-    def __init__(self, policy: Policy, random: Random, *, now: float) -> None:
+    def __init__(
+        self, policy: Policy, random: Random, *, now: float, is_doubtful: bool = False
+    ) -> None:
         """Begin.
 
         Args:
             policy: How long, and how often.
             random: Spreads the pauses.
             now: Seconds by any clock that does not go back.
+            is_doubtful: Whether copies were sent before that may have been executed.
         """
         self._policy = policy
         self._random = random
@@ -97,7 +100,7 @@ class Sending:
         self._patience_s = policy.attempt_min_s
         self._pause_s = policy.pause_min_s
         self.copies_count = 0
-        self.state: State = "untouched"
+        self.state: State = "doubtful" if is_doubtful else "untouched"
 
     def attempt(self, now: float) -> float:
         """Note that a copy is sent, and give how long to wait for its answer, in seconds."""

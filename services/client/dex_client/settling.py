@@ -64,9 +64,7 @@ class Settling:
         self.is_forgotten = False
         self._commands = commands
         self._as_batch = as_batch
-        self._sending = Sending(policy, random, now=now)
-        if is_doubtful:
-            self._sending.state = "doubtful"
+        self._sending = Sending(policy, random, now=now, is_doubtful=is_doubtful)
         self._receipts: list[Receipt | None] = [None] * len(commands)
         self._refusals: list[Receipt] = [not_sent(command) for command in commands]
         # The places of the commands that the next copy carries.

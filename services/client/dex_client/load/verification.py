@@ -19,6 +19,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from dex_client.load.record import Told
+from dex_client.settling import OF_ONE_COPY
 from dex_engine import Diverged, InvariantViolated, Market
 from dex_protocol.codec import UNREADABLE, decode_commit
 from dex_protocol.commands import Submit, time_in_force
@@ -69,15 +70,7 @@ WITHOUT_EVENT: Final = frozenset(
 )
 """Refusals that the log does not hold."""
 
-ABOUT_THIS_COPY: Final = frozenset(
-    reason.name
-    for reason in (
-        Reason.stale_id,
-        Reason.id_reused,
-        Reason.batch_too_large,
-        Reason.too_many_peers,
-    )
-)
+ABOUT_THIS_COPY: Final = OF_ONE_COPY | {Reason.id_reused.name}
 """Refusals that say nothing of other copies: the order may have been accepted before."""
 
 
