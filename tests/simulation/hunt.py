@@ -5,15 +5,12 @@ Each mutant is made in a process of its own, which has imported nothing of the p
 
 from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct
 
 from tests.simulation import mutants
 from tests.simulation.__main__ import runner
-
-WORLDS_MAX: Final = 1_000
-"""In so many worlds each mutant must be caught."""
 
 
 class Prey(Struct):
