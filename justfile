@@ -72,6 +72,16 @@ check:
 audit *arguments:
     @uv run python -m deploy.audit "$@"
 
+# Measure how fast it is, beside what bounds it and what else there is (--only, --rounds, --json).
+[no-exit-message]
+bench *arguments:
+    @uv run --group bench python -m bench.speed "$@"
+
+# The same in two minutes: three rounds of short ones.
+[no-exit-message]
+bench-quick *arguments:
+    @uv run --group bench python -m bench.speed --quick "$@"
+
 # Record a server's memory while a million orders come and go (--orders).
 [no-exit-message]
 bench-memory *arguments:

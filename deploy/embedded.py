@@ -124,17 +124,22 @@ def embedded(
 
 @asynccontextmanager
 async def cluster(
-    market_names: Sequence[str], *, node_count: int = 3, server_count: int = 3, say: Say
+    market_names: Sequence[str],
+    *,
+    node_count: int = 3,
+    server_count: int = 3,
+    sync_interval: str = "always",
+    say: Say,
 ) -> AsyncIterator[Embedded]:
     """Run an exchange on several nodes, and end all of it in any case.
 
-    Each log has as many replicas as there are nodes, 3 at most; nodes sync before each
-    acknowledgement.
+    Each log has as many replicas as there are nodes, 3 at most.
 
     Args:
         market_names: The markets to open.
         node_count: 1, or 3 and more.
         server_count: 1 or more: server-1, server-2, …
+        sync_interval: Of the nodes; by default they sync before each acknowledgement.
         say: Told what happens.
 
     Raises:
@@ -147,7 +152,8 @@ async def cluster(
             directory / "keys", directory / "accounts.conf", has_observer=False, has_tls=False
         )
         doors.write()
-        exchange = Embedded(directory, _node_settings(directory, node_count, doors.access), doors)
+        settings = _node_settings(directory, node_count, doors.access, sync_interval)
+        exchange = Embedded(directory, settings, doors)
         undo.push_async_callback(exchange.stop_nodes)
         undo.push_async_callback(exchange.stop_servers)
         undo.push_async_callback(exchange.stop_guard)
@@ -181,12 +187,19 @@ async def cluster(
         )
 
 
-def _node_settings(directory: Path, count: int, access: Access) -> list[NodeSettings]:
+def _node_settings(
+    directory: Path, count: int, access: Access, sync_interval: str
+) -> list[NodeSettings]:
     ports = nodes.free_ports(2 * count)
     if count == 1:
-        return [nodes.alone(directory / "nats-1", port=ports[0], access=access)]
+        alone = directory / "nats-1"
+        return [nodes.alone(alone, port=ports[0], sync_interval=sync_interval, access=access)]
     return nodes.cluster(
-        directory, client_ports=ports[:count], cluster_ports=ports[count:], access=access
+        directory,
+        client_ports=ports[:count],
+        cluster_ports=ports[count:],
+        sync_interval=sync_interval,
+        access=access,
     )
 
 

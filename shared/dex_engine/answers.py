@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 from dex_engine.order import Order
 from dex_engine.rules import Rules
 from dex_engine.window import Outcome
+from dex_protocol.numbers import ZERO
 from dex_protocol.queries import OrderReceipt
 from dex_protocol.reasons import Reason
 from dex_protocol.receipts import Fill, Receipt
@@ -27,18 +28,19 @@ def order_receipt(
     duplicate: bool = False,
 ) -> Receipt:
     """Answer a command that was not refused with the order as it stands."""
+    filled, remaining, lot = order.filled, order.remaining, rules.lot
+    # By position, and what is nothing by name: half the time (0.2 µs of each command).
     return Receipt(
-        status=order.status,
-        order_id=order.order_id,
-        command_id=command_id,
-        filled_quantity=rules.lot.text(order.filled),
-        remaining_quantity=rules.lot.text(order.remaining),
-        average_price=(
-            rules.tick.average_text(order.value, order.filled) if order.filled else UNSET
-        ),
-        trades=trades,
-        version=order.version,
-        duplicate=duplicate,
+        order.status,
+        order.order_id,
+        command_id,
+        lot.text(filled) if filled else ZERO,
+        lot.text(remaining) if remaining else ZERO,
+        rules.tick.average_text(order.value, filled) if filled else UNSET,
+        trades,
+        order.version,
+        UNSET,
+        duplicate,
     )
 
 

@@ -14,7 +14,7 @@ from dex_protocol.commands import Side
 
 
 class PriceLevel:
-    """All resting orders at one price, oldest first, linked to each other.
+    """All resting orders at one price, oldest first, linked to each other; its side puts them in.
 
     Linked orders instead of a dict: taking one out is as fast in a level of 50,000 orders as in
     one of five, wherever it stands.
@@ -29,34 +29,6 @@ class PriceLevel:
         self.newest: Order | None = None
         self.quantity = 0
         self.count = 0
-
-    def add(self, order: Order) -> None:
-        """Put an order at the end of the queue."""
-        newest = self.newest
-        order.level = self
-        order.older = newest
-        if newest is None:
-            self.oldest = order
-        else:
-            newest.newer = order
-        self.newest = order
-        self.quantity += order.remaining
-        self.count += 1
-
-    def remove(self, order: Order) -> None:
-        """Take an order out, wherever it stands."""
-        older, newer = order.older, order.newer
-        if older is None:
-            self.oldest = newer
-        else:
-            older.newer = newer
-        if newer is None:
-            self.newest = older
-        else:
-            newer.older = older
-        order.level = order.older = order.newer = None
-        self.quantity -= order.remaining
-        self.count -= 1
 
     def __iter__(self) -> Iterator[Order]:
         """Walk the orders, oldest first."""
@@ -93,12 +65,36 @@ class BookSide:
             # The sorted index is asked for the best only when a level appears or disappears.
             if self.best is None or rank < self.best.rank:
                 self.best = level
-        level.add(order)
+        # Setting a field of a struct takes 25 ns, five times as long as one of other objects: what
+        # is None already is left so.
+        order.level = level
+        newest = level.newest
+        if newest is None:
+            level.oldest = order
+        else:
+            order.older = newest
+            newest.newer = order
+        level.newest = order
+        level.quantity += order.remaining
+        level.count += 1
 
     def remove(self, order: Order) -> None:
-        """Take an order out."""
+        """Take an order out, wherever it stands in its queue."""
         level: PriceLevel = order.level
-        level.remove(order)
+        older, newer = order.older, order.newer
+        order.level = None
+        if older is None:
+            level.oldest = newer
+        else:
+            older.newer = newer
+            order.older = None
+        if newer is None:
+            level.newest = older
+        else:
+            newer.older = older
+            order.newer = None
+        level.quantity -= order.remaining
+        level.count -= 1
         if level.count == 0:
             del self.levels[level.rank]
             if level is self.best:

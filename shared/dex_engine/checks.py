@@ -19,7 +19,6 @@ def refusal_of_submit(
     market: ReplicatedState,
     command: Submit,
     peer: Peer | None,
-    *,
     price: int | None,
     quantity: int | None,
 ) -> Reason | None:
@@ -39,27 +38,32 @@ def refusal_of_submit(
         return Reason.price_off_tick
     if quantity is None:
         return Reason.quantity_off_lot
-    if command.type == "limit":
+    is_limit = command.type == "limit"
+    if is_limit:
         if not 0 < price <= rules.price_max:
             return Reason.price_out_of_range
-        if not rules.is_in_band(command.side, price, last_price=market.last_price):
+        if rules.has_band and not rules.is_in_band(
+            command.side, price, last_price=market.last_price
+        ):
             return Reason.price_out_of_range
     if not rules.quantity_min <= quantity <= rules.quantity_max:
         return Reason.quantity_out_of_range
-    if command.type == "limit" and price * quantity < rules.notional_min:
+    if is_limit and price * quantity < rules.notional_min:
         return Reason.notional_out_of_range
     if command.expires_at is not UNSET and command.expires_at <= market.time:
         return Reason.already_expired
     if peer is None:
         if len(market.peers) >= rules.peers_count_max:
             return Reason.too_many_peers
-    elif may_rest(command) and peer.open_count >= _open_orders_count_max(rules, peer):
-        return Reason.too_many_open_orders
+    else:
+        open_count = len(peer.buys) + len(peer.sells)
+        if (
+            open_count >= rules.open_orders_count_least
+            and may_rest(command)
+            and open_count >= rules.limits_of(peer.name).open_orders_count_max
+        ):
+            return Reason.too_many_open_orders
     return None
-
-
-def _open_orders_count_max(rules: Rules, peer: Peer) -> int:
-    return rules.limits_of(peer.name).open_orders_count_max
 
 
 def refusal_of_plan(

@@ -5,11 +5,11 @@ methods, the same ones that `apply` uses. Order of questions: the remembered out
 the ladder of checks, then the book.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, Final
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from dex_engine import answers, checks, following
 from dex_engine.matching import Plan, plan
@@ -43,7 +43,8 @@ from dex_protocol.events import (
     Rejected,
     Trade,
 )
-from dex_protocol.ids import make_id, pair_of
+from dex_protocol.ids import Pair, make_id, pair_of, split_pair
+from dex_protocol.numbers import ZERO
 from dex_protocol.reasons import Reason
 from dex_protocol.receipts import Fill, Receipt
 from dex_protocol.specification import (
@@ -54,45 +55,42 @@ from dex_protocol.specification import (
 )
 
 
-class Executed(NamedTuple):
-    """What came of a command: the answer, and the events in the order they happened."""
+class Executed(Struct, gc=False):
+    """What came of a command: the answer, and the events in the order they happened.
+
+    A struct is made in a sixth of the time of a named tuple; it unpacks like one.
+    """
 
     receipt: Receipt
     events: list[AnyEvent]
 
+    def __iter__(self) -> Iterator[Any]:
+        """Give the receipt, then the events."""
+        yield self.receipt
+        yield self.events
+
 
 def execute(market: ReplicatedState, command: Command, peer_name: str) -> Executed:
     """Execute a well-formed command of a peer at the market's time."""
-    market.begin_command()
+    market.taker = market.amending = None
+    # None of a peer that the market does not know.
     peer = market.peers.get(peer_name)
-    command_id = own_id(command)
-    if peer is not None and command_id is not UNSET:
-        answer = _remembered(market, peer, command, command_id)
-        if answer is not None:
-            return Executed(answer, [])
-    match command:
-        case Submit():
-            return _submit(market, command, peer, peer_name)
-        case Cancel():
-            return _cancel(market, command, peer, peer_name)
-        case Amend():
-            return _amend(market, command, peer, peer_name)
-        case CancelAll():
-            return _cancel_all(market, command, peer, peer_name)
+    command_id = command.order_id if type(command) is Submit else command.command_id  # type: ignore[union-attr]
+    # None of a command without an id.
+    pair = None
+    if command_id is not UNSET:
+        pair = pair_of(command_id)
+        if peer is not None and (pair in peer.window.outcomes or pair <= peer.window.forgotten):
+            return Executed(_remembered(market, peer, command, pair), [])
+    return _EXECUTE[type(command)](market, command, peer_name, peer, pair)
 
 
 # --- One outcome per id -------------------------------------------------------------------------
 
 
-def _remembered(
-    market: ReplicatedState, peer: Peer, command: Command, command_id: str
-) -> Receipt | None:
-    window = peer.window
-    pair = pair_of(command_id)
-    outcome = window.outcomes.get(pair)
+def _remembered(market: ReplicatedState, peer: Peer, command: Command, pair: Pair) -> Receipt:
+    outcome = peer.window.outcomes.get(pair)
     if outcome is None:
-        if pair > window.forgotten:
-            return None
         return _refused(market, command, Reason.stale_id)
     rules = market.rules
     content = content_of(command)
@@ -124,20 +122,19 @@ def _refused(
 def _refuse(
     market: ReplicatedState,
     command: Command,
-    reason: Reason,
-    *,
-    peer: Peer | None,
     peer_name: str,
+    pair: Pair | None,
+    reason: Reason,
     order: Order | None = None,
 ) -> Executed:
     receipt = _refused(market, command, reason, order)
-    command_id = own_id(command)
     # A command without an id is not remembered, and a peer the market has no room for leaves no
     # trace in it.
-    has_room = peer is not None or len(market.peers) < market.rules.peers_count_max
-    if command_id is UNSET or not has_room:
+    has_room = peer_name in market.peers or len(market.peers) < market.rules.peers_count_max
+    if pair is None or not has_room:
         return Executed(receipt, [])
     content = content_of(command)
+    command_id = own_id(command)
     event = Rejected(
         peer=peer_name,
         reason=reason.name,
@@ -146,7 +143,9 @@ def _refuse(
         command_id=UNSET if type(command) is Submit else command_id,
     )
     target = None if isinstance(command, Submit | CancelAll) else command.order_id
-    market.remember_refusal(peer_name, command_id, content, reason.name, order_id=target)
+    market.remember_refusal(
+        peer_name, str(command_id), content, reason.name, order_id=target, pair=pair
+    )
     return Executed(receipt, [event])
 
 
@@ -154,72 +153,94 @@ def _refuse(
 
 
 def _submit(
-    market: ReplicatedState, command: Submit, peer: Peer | None, peer_name: str
+    market: ReplicatedState,
+    command: Submit,
+    peer_name: str,
+    peer: Peer | None,
+    pair: Pair | None,
 ) -> Executed:
     rules = market.rules
-    price = 0 if command.price is UNSET else rules.tick.count(command.price)
-    quantity = rules.lot.count(command.quantity)
-    reason = checks.refusal_of_submit(market, command, peer, price=price, quantity=quantity)
+    lot, tick = rules.lot, rules.tick
+    price = 0 if command.price is UNSET else tick.count(command.price)
+    quantity = lot.count(command.quantity)
+    reason = checks.refusal_of_submit(market, command, peer, price, quantity)
     if reason is not None:
-        return _refuse(market, command, reason, peer=peer, peer_name=peer_name)
+        return _refuse(market, command, peer_name, pair, reason)
     assert price is not None
     assert quantity is not None
-    makers = market.book.opposite(command.side)
-    would_trade = makers.best is not None if command.type == "market" else makers.reaches(price)
-    planned = _plan(
-        market,
-        side=command.side,
-        price=None if command.type == "market" else price,
-        quantity=quantity,
-        peer=peer_name,
-        self_trade=command.self_trade,
-        whole=command.time_in_force == "fok",
-    )
-    reason = checks.refusal_of_plan(
-        command, planned, is_empty=makers.best is None, would_trade=would_trade
-    )
-    if reason is not None:
-        return _refuse(market, command, reason, peer=peer, peer_name=peer_name)
-
-    rest_reason = _why_not_resting(command, planned)
-    resting = planned.left if rest_reason is None else 0
-    order_id = command.order_id
-    if order_id is UNSET:
-        order_id = make_id("order", peer_name, 0, market.next_server_named)
-    order = Order(
-        order_id=order_id,
-        peer=peer_name,
-        side=command.side,
-        type=command.type,
-        price=price,
-        quantity=quantity,
-        time_in_force=time_in_force(command),
-        expires_at=0 if command.expires_at is UNSET else command.expires_at,
-        post_only=command.post_only,
-        self_trade=command.self_trade,
-        acceptance=market.next_acceptance,
-    )
-    events: list[AnyEvent] = [
-        Accepted(
-            order_id=order_id,
+    side, is_limit, in_force = command.side, command.type == "limit", time_in_force(command)
+    makers = market.book.asks if side == "buy" else market.book.bids
+    meets = makers.reaches(price) if is_limit else makers.best is not None
+    rest_reason: CancelReason | None = None
+    resting = quantity
+    # What meets nobody and may rest, as most orders, is neither planned nor refused.
+    planned = None
+    if meets or in_force == "ioc" or in_force == "fok":
+        planned = plan(
+            makers,
+            limit=makers.rank(price) if is_limit else None,
+            quantity=quantity,
             peer=peer_name,
-            side=command.side,
-            quantity=rules.lot.text(quantity),
-            type=command.type,
-            price=UNSET if command.price is UNSET else rules.tick.text(price),
-            time_in_force=order.time_in_force,
-            expires_at=command.expires_at,
-            post_only=command.post_only,
             self_trade=command.self_trade,
-            resting_quantity=rules.lot.text(resting),
+            whole=in_force == "fok",
+            makers_max=market.bounds.makers_count_max,
         )
-    ]
-    market.enter(order, resting)
+        is_empty = makers.best is None
+        reason = checks.refusal_of_plan(command, planned, is_empty=is_empty, would_trade=meets)
+        if reason is not None:
+            return _refuse(market, command, peer_name, pair, reason)
+        rest_reason = _why_not_resting(command, planned)
+        resting = planned.left if rest_reason is None else 0
+
+    order_id = command.order_id
+    if order_id is UNSET or pair is None:
+        pair = Pair(market.next_server_named)
+        order_id = make_id("order", peer_name, *split_pair(pair))
+    quantity_text = lot.text(quantity)
+    # By position, here and below: that is 40 % faster than by name.
+    order = Order(
+        order_id,
+        peer_name,
+        side,
+        command.type,
+        price,
+        quantity,
+        in_force,
+        0 if command.expires_at is UNSET else command.expires_at,
+        command.post_only,
+        command.self_trade,
+        market.next_acceptance,
+    )
+    accepted = Accepted(
+        order_id,
+        peer_name,
+        side,
+        quantity_text,
+        command.type,
+        tick.text(price) if is_limit else UNSET,
+        in_force,
+        command.expires_at,
+        command.post_only,
+        command.self_trade,
+        quantity_text if planned is None else lot.text(resting),
+    )
+    market.enter(order, resting, pair)
+    if planned is None:
+        # As `order_receipt` would write it, in a third of the time.
+        receipt = Receipt("new", order_id, UNSET, ZERO, quantity_text, UNSET, [], 1, UNSET, False)
+        return Executed(receipt, [accepted])
+    events: list[AnyEvent] = [accepted]
     fills = _carry_out(market, order, planned, rest_reason, events)
     return Executed(answers.order_receipt(order, rules, trades=fills), events)
 
 
-def _amend(market: ReplicatedState, command: Amend, peer: Peer | None, peer_name: str) -> Executed:
+def _amend(
+    market: ReplicatedState,
+    command: Amend,
+    peer_name: str,
+    peer: Peer | None,
+    pair: Pair | None,
+) -> Executed:
     rules = market.rules
     order = None if peer is None else peer.order(command.order_id)
     price = None if command.price is UNSET else rules.tick.count(command.price)
@@ -234,20 +255,20 @@ def _amend(market: ReplicatedState, command: Amend, peer: Peer | None, peer_name
         if loses_place and order.post_only and makers.reaches(new_price):
             reason = Reason.post_only_would_trade
     if reason is not None:
-        return _refuse(market, command, reason, peer=peer, peer_name=peer_name, order=order)
+        return _refuse(market, command, peer_name, pair, reason, order)
     assert order is not None
 
     left = new_quantity - order.filled
     planned = Plan([], left, None)
-    if loses_place:
-        planned = _plan(
-            market,
-            side=order.side,
-            price=new_price,
+    if loses_place and makers.reaches(new_price):
+        planned = plan(
+            makers,
+            limit=makers.rank(new_price),
             quantity=left,
             peer=peer_name,
             self_trade=order.self_trade,
             whole=False,
+            makers_max=market.bounds.makers_count_max,
         )
     resting = planned.left if planned.ending is None else 0
     is_changed = loses_place or new_quantity != order.quantity
@@ -273,38 +294,16 @@ def _amend(market: ReplicatedState, command: Amend, peer: Peer | None, peer_name
         lost=loses_place,
         version=version,
     )
-    if command.command_id is not UNSET and content is not UNSET:
+    if pair is not None:
+        assert command.command_id is not UNSET
+        assert content is not UNSET
         outcome = Outcome(command.command_id, content, order.order_id)
-        market.remember_amended(order, command.command_id, outcome)
+        market.remember_amended(order, outcome, pair)
     fills: list[Fill] = []
     if loses_place:
         fills = _carry_out(market, order, planned, planned.ending, events)
     receipt = answers.order_receipt(order, rules, command_id=command.command_id, trades=fills)
     return Executed(receipt, events)
-
-
-def _plan(
-    market: ReplicatedState,
-    *,
-    side: str,
-    price: int | None,
-    quantity: int,
-    peer: str,
-    self_trade: str,
-    whole: bool,
-) -> Plan:
-    makers = market.book.opposite(side)  # type: ignore[arg-type]
-    if price is not None and not makers.reaches(price):
-        return Plan([], quantity, None)
-    return plan(
-        makers,
-        limit=None if price is None else makers.rank(price),
-        quantity=quantity,
-        peer=peer,
-        self_trade=self_trade,  # type: ignore[arg-type]
-        whole=whole,
-        makers_max=market.bounds.makers_count_max,
-    )
 
 
 def _why_not_resting(command: Submit, planned: Plan) -> CancelReason | None:
@@ -357,26 +356,33 @@ def _carry_out(
 
 
 def _cancel(
-    market: ReplicatedState, command: Cancel, peer: Peer | None, peer_name: str
+    market: ReplicatedState,
+    command: Cancel,
+    peer_name: str,
+    peer: Peer | None,
+    pair: Pair | None,
 ) -> Executed:
     order = None if peer is None else peer.order(command.order_id)
     reason = checks.refusal_of_order(command, order)
     if reason is not None:
-        return _refuse(market, command, reason, peer=peer, peer_name=peer_name, order=order)
+        return _refuse(market, command, peer_name, pair, reason, order)
     assert order is not None
     event = _take_off(market, order, "requested")
-    if command.command_id is not UNSET:
+    if pair is not None:
+        assert command.command_id is not UNSET
         event.command_id = command.command_id
-        event.content = content_of(command)
-        outcome = Outcome(command.command_id, event.content, order.order_id)
-        outcome.note(order)
-        market.remember(peer_name, command.command_id, outcome)
+        event.content = content = content_of(command)
+        market.remember(peer_name, Outcome.of(order, command.command_id, content), pair)
     receipt = answers.order_receipt(order, market.rules, command_id=command.command_id)
     return Executed(receipt, [event])
 
 
 def _cancel_all(
-    market: ReplicatedState, command: CancelAll, peer: Peer | None, peer_name: str
+    market: ReplicatedState,
+    command: CancelAll,
+    peer_name: str,
+    peer: Peer | None,
+    pair: Pair | None,
 ) -> Executed:
     if peer is None and len(market.peers) >= market.rules.peers_count_max:
         return Executed(_refused(market, command, Reason.too_many_peers), [])
@@ -386,11 +392,12 @@ def _cancel_all(
     events: list[AnyEvent] = [_take_off(market, order, "requested") for order in canceled]
     done = CanceledAll(count=len(canceled))
     events.append(done)
-    if command.command_id is not UNSET:
+    if pair is not None:
+        assert command.command_id is not UNSET
         done.command_id = command.command_id
         done.content = content_of(command)
         outcome = Outcome(command.command_id, done.content, count=done.count)
-        market.remember(peer_name, command.command_id, outcome)
+        market.remember(peer_name, outcome, pair)
     receipt = answers.cancel_all_receipt(
         command.command_id,
         [order.order_id for order in canceled],
@@ -407,6 +414,14 @@ def _take_off(market: ReplicatedState, order: Order, reason: CancelReason) -> Ca
     event = Canceled(order.order_id, market.rules.lot.text(order.remaining), reason)
     market.take_off(order, "canceled")
     return event
+
+
+_EXECUTE: Final[dict[type, Callable[..., Executed]]] = {
+    Submit: _submit,
+    Cancel: _cancel,
+    Amend: _amend,
+    CancelAll: _cancel_all,
+}
 
 
 # --- What no peer asked for ---------------------------------------------------------------------

@@ -19,7 +19,7 @@ from msgspec import UNSET, UnsetType
 
 from dex_engine.errors import InvariantViolated
 from dex_engine.order import Order
-from dex_engine.state import SERVER_NAMED_END, ReplicatedState
+from dex_engine.state import ReplicatedState
 from dex_engine.undo import Undo
 from dex_engine.window import Outcome
 from dex_protocol.codec import is_content
@@ -38,7 +38,7 @@ from dex_protocol.events import (
     Rejected,
     Trade,
 )
-from dex_protocol.ids import Kind, Pair, is_peer, parse_id
+from dex_protocol.ids import SERVER_NAMED_END, Kind, Pair, head_of, is_peer, own_pair, parse_id
 from dex_protocol.limits import CONVERSIONS_COUNT_MAX
 from dex_protocol.numbers import COUNT_MAX, ZERO, Scale, normal, units
 from dex_protocol.reasons import Reason
@@ -48,13 +48,6 @@ from dex_protocol.specification import (
     Specification,
     what_is_wrong,
 )
-
-OWN_ID_LENGTH_MAX: Final = 68
-"""Characters of the longest id: `command`, a peer, and its pair, and what is between."""
-
-TIMESTAMP_END: Final = 10**14
-SEQUENCE_NUMBER_END: Final = 10**12
-"""What the two numbers of an id are below."""
 
 _LOG_ID: Final = re.compile(r"[ -~]{1,64}")
 """A log's random name: 32 hex digits today, and never more than some printable ASCII."""
@@ -343,7 +336,7 @@ def _accepted(reading: Reading, event: Accepted) -> None:
     )
     if reading.undo is not None:
         reading.undo.enters(order)
-    state.enter(order, resting, pair=pair)
+    state.enter(order, resting, pair)
     reading.begin_taking(order)
 
 
@@ -388,7 +381,7 @@ def _amended(reading: Reading, event: Amended) -> None:
         assert event.command_id is not UNSET
         assert event.content is not UNSET
         outcome = Outcome(event.command_id, event.content, event.order_id)
-        state.remember_amended(order, event.command_id, outcome, pair=pair)
+        state.remember_amended(order, outcome, pair)
     if loses_place:
         reading.begin_taking(order)
 
@@ -474,9 +467,8 @@ def _canceled(reading: Reading, event: Canceled) -> None:
     if pair is not None:
         assert event.command_id is not UNSET
         assert event.content is not UNSET
-        outcome = Outcome(event.command_id, event.content, event.order_id)
-        outcome.note(order)
-        state.remember(order.peer, event.command_id, outcome, pair=pair)
+        outcome = Outcome.of(order, event.command_id, event.content)
+        state.remember(order.peer, outcome, pair)
     elif event.reason == "requested":
         # Perhaps one of all: those of one peer, in order of acceptance.
         goes_on = (
@@ -551,9 +543,10 @@ def _canceled_all(reading: Reading, event: CanceledAll) -> None:
     if event.count and newest is not None and newest.peer != peer:
         _refuse(f"{peer} canceled all of {newest.peer}")
     pair = _command_pair(state, event.command_id, event.content, peer)
+    assert pair is not None
     assert event.content is not UNSET
     outcome = Outcome(event.command_id, event.content, count=event.count)
-    state.remember(peer, event.command_id, outcome, pair=pair)
+    state.remember(peer, outcome, pair)
 
 
 def _expired(reading: Reading, event: Expired) -> None:
@@ -600,17 +593,10 @@ def _rejected(reading: Reading, event: Rejected) -> None:
 
 
 def _own_pair(own_id: str, kind: Kind, peer: str) -> Pair:
-    # As `parse_id`, in half the time: it is known whose it must be.
-    head, timestamp, number = own_id[-OWN_ID_LENGTH_MAX:].rsplit("_", 2)
-    first, second = int(timestamp), int(number)
-    if (
-        head != f"{kind}_{peer}"
-        or f"{head}_{first}_{second}" != own_id
-        or not 0 <= first < TIMESTAMP_END
-        or not 0 < second < SEQUENCE_NUMBER_END
-    ):
+    pair = own_pair(own_id, head_of(kind, peer))
+    if pair is None:
         raise InvariantViolated(f"{own_id[:80]!r} is no {kind} id of {peer[:80]!r}")
-    return Pair(first * SEQUENCE_NUMBER_END + second)
+    return pair
 
 
 def _check_new(state: ReplicatedState, name: str, pair: Pair) -> None:

@@ -10,9 +10,9 @@ from dex_engine.book import BookSide
 from dex_engine.digest import MASK, key_of
 from dex_engine.errors import InvariantViolated
 from dex_engine.order import Order
-from dex_engine.state import SERVER_NAMED_END, ReplicatedState
+from dex_engine.state import ReplicatedState
 from dex_engine.window import Outcome
-from dex_protocol.ids import pair_of
+from dex_protocol.ids import SERVER_NAMED_END, pair_of
 
 
 def check(market: ReplicatedState) -> None:

@@ -50,7 +50,8 @@ class Market(ReplicatedState):
 
         Ordering: `housekeeping` of that time has nothing more to do.
         """
-        self._advance(time)
+        if time != self.time:
+            self._advance(time)
         return execution.execute(self, command, peer)
 
     def housekeeping(self, time: int) -> list[AnyEvent]:

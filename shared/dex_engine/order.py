@@ -54,8 +54,9 @@ class Order(Struct, gc=False):
     @property
     def status(self) -> Status:
         """Its status in a receipt."""
-        if self.done != "open":
-            return self.done
+        done = self.done
+        if done != "open":
+            return done
         return "partially_filled" if self.filled else "new"
 
 

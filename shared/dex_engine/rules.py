@@ -20,8 +20,10 @@ class Rules:
         "_band_units",
         "_limits",
         "_own_limits",
+        "has_band",
         "lot",
         "notional_min",
+        "open_orders_count_least",
         "peers_count_max",
         "price_max",
         "quantity_max",
@@ -42,10 +44,15 @@ class Rules:
             specification.min_notional, tick.step_units * lot.step_units, scale=UNIT
         )
         self._band_units: Final = _units(specification.price_band)
+        self.has_band: Final = self._band_units is not None
         # Of those that the specification does not name, and of those that it does.
         self._limits: Final = limits_of(specification, "")
         named = () if specification.peers is UNSET else specification.peers
         self._own_limits: Final = {peer: limits_of(specification, peer) for peer in named}
+        # What every peer may have: whoever has less need not be asked about by name.
+        self.open_orders_count_least: Final = min(
+            each.open_orders_count_max for each in (self._limits, *self._own_limits.values())
+        )
         self.peers_count_max: Final = _or(specification.max_peers, limits.PEERS_COUNT_MAX)
 
     def limits_of(self, peer: str) -> PeerLimits:

@@ -26,7 +26,16 @@ from dex_protocol import limits
 from dex_protocol.codec import UNREADABLE, encode_canonical, is_content, is_hash
 from dex_protocol.commands import OrderType, SelfTrade, Side, TimeInForce
 from dex_protocol.events import MarketState
-from dex_protocol.ids import Pair, is_peer, make_pair, pair_of, parse_id, split_pair
+from dex_protocol.ids import (
+    SEQUENCE_NUMBER_END,
+    TIMESTAMP_END,
+    Pair,
+    is_peer,
+    make_pair,
+    pair_of,
+    parse_id,
+    split_pair,
+)
 from dex_protocol.numbers import COUNT_MAX, Scale, normal, units
 from dex_protocol.queries import TimedTrade
 from dex_protocol.receipts import DoneStatus
@@ -298,7 +307,7 @@ def _read_state(market: ReplicatedState, state: WrittenState) -> None:
             by_pair[pair] = outcome
         timestamp, number = peer.forgotten
         assert (timestamp, number) == (0, 0) or (
-            0 < timestamp < following.TIMESTAMP_END and 0 < number < following.SEQUENCE_NUMBER_END
+            0 < timestamp < TIMESTAMP_END and 0 < number < SEQUENCE_NUMBER_END
         ), f"no pair: {peer.forgotten}"
         market.peer(peer.peer).window.load(by_pair, forgotten=make_pair(*peer.forgotten))
     _check_trades(market)

@@ -22,14 +22,11 @@ from dex_engine.rules import Rules
 from dex_engine.window import Leaver, Outcome, RetryWindow
 from dex_protocol import limits
 from dex_protocol.events import HASH_OF_NOTHING, MarketState
-from dex_protocol.ids import Pair, make_pair, pair_of
+from dex_protocol.ids import SERVER_NAMED_END, Pair
 from dex_protocol.numbers import Scale
 from dex_protocol.queries import TimedTrade
 from dex_protocol.receipts import DoneStatus
 from dex_protocol.specification import Specification
-
-SERVER_NAMED_END: Final = make_pair(1, 0)
-"""Pairs below this one are of orders that a server named; no outcome is remembered for them."""
 
 _NO_RULES: Final[Any] = None
 
@@ -57,6 +54,7 @@ class ReplicatedState:
         trades: The newest trades, oldest first.
         rules: The specification in integers; set by the first event.
         taker: The order of the newest `accepted` or `amended`, whose doing the next events are.
+        amending: The outcome of the newest `amended`, which its trades still change.
     """
 
     def __init__(self, name: str, bounds: Bounds = Bounds()) -> None:  # noqa: B008  (frozen)
@@ -84,8 +82,7 @@ class ReplicatedState:
         self.hash = HASH_OF_NOTHING
         self.events_count = 0
         self.taker: Order | None = None
-        # The outcome of the newest `amended`, which its trades still change.
-        self._amending: Outcome | None = None
+        self.amending: Outcome | None = None
         # What windows remembered since somebody wants to be able to take it back; see undo.py.
         self.remembered: list[tuple[RetryWindow, Pair, Leaver | None]] | None = None
 
@@ -128,7 +125,7 @@ class ReplicatedState:
     def begin_command(self) -> None:
         """Forget the order whose doing the events before were."""
         self.taker = None
-        self._amending = None
+        self.amending = None
 
     def peer(self, name: str) -> Peer:
         """Give a peer of the market, which gets to know it when it did not."""
@@ -137,22 +134,30 @@ class ReplicatedState:
             peer = self.peers[name] = Peer(name, window_count_max=self.bounds.window_count)
         return peer
 
-    def enter(self, order: Order, resting: int, *, pair: Pair | None = None) -> None:
+    def enter(self, order: Order, resting: int, pair: Pair) -> None:
         """Take up an accepted order, with what of it rests in the book when its command is done.
 
-        Here as below, `pair` is the id's, for whoever has read it already.
+        Here as below, `pair` is the id's.
         """
         self.next_acceptance = order.acceptance + 1
-        peer = self.peer(order.peer)
-        if pair is None:
-            pair = pair_of(order.order_id)
+        peer = self.peers.get(order.peer)
+        if peer is None:
+            peer = self.peer(order.peer)
         if pair >= SERVER_NAMED_END:
-            self._remember(peer.window, pair, order)
+            leaver = peer.window.remember(pair, order)
+            if self.remembered is not None:
+                self.remembered.append((peer.window, pair, leaver))
         else:
             self.next_server_named += 1
         self.taker = order
-        self._amending = None
+        self.amending = None
         self._rest(order, resting)
+        if resting:
+            order_id = order.order_id
+            self.orders[order_id] = order
+            (peer.buys if order.side == "buy" else peer.sells)[order_id] = order
+            if order.expires_at:
+                self.expiring[order.expires_at, order.acceptance] = order
 
     def trade(
         self, trade_id: int, *, maker: Order, taker: Order, price: int, quantity: int
@@ -168,8 +173,8 @@ class ReplicatedState:
         taker.value += value
         if taker.filled == taker.quantity:
             taker.done = "filled"
-        if self._amending is not None:
-            self._amending.note(taker)
+        if self.amending is not None:
+            self.amending.note(taker)
 
     def reduce(self, order: Order, quantity: int) -> None:
         """Take a quantity off an order without a trade: off a maker, or off the current taker."""
@@ -178,18 +183,16 @@ class ReplicatedState:
         order.version += 1
         if order is not self.taker:
             self._lower(order, quantity, "canceled")
-        elif self._amending is not None:
-            self._amending.note(order)
+        elif self.amending is not None:
+            self.amending.note(order)
 
     def take_off(self, order: Order, how: DoneStatus) -> None:
         """End an order: out of the book if it rests there, else the current taker."""
         if order.level is not None:
-            self._remove(order)
-            order.remaining = 0
-            self._forget_open(order)
+            self._leave(order)
         order.done = how
-        if order is self.taker and self._amending is not None:
-            self._amending.note(order)
+        if self.amending is not None and order is self.taker:
+            self.amending.note(order)
 
     def amend(
         self, order: Order, *, price: int, quantity: int, resting: int, lost: bool, version: int
@@ -211,24 +214,23 @@ class ReplicatedState:
             lowered = order.quantity - quantity
             order.quantity = quantity
             self._subtract(order, lowered)
-        self._amending = None
+        self.amending = None
 
-    def remember(
-        self, peer: str, command_id: str, outcome: Outcome, *, pair: Pair | None = None
-    ) -> None:
-        """Remember what became of a command that is not an accepted submit."""
-        if pair is None:
-            pair = pair_of(command_id)
-        self._remember(self.peer(peer).window, pair, outcome)
+    def remember(self, name: str, outcome: Order | Outcome, pair: Pair) -> None:
+        """Remember what became of a peer's command."""
+        peer = self.peers.get(name)
+        if peer is None:
+            peer = self.peer(name)
+        leaver = peer.window.remember(pair, outcome)
+        if self.remembered is not None:
+            self.remembered.append((peer.window, pair, leaver))
 
-    def remember_amended(
-        self, order: Order, command_id: str, outcome: Outcome, *, pair: Pair | None = None
-    ) -> None:
+    def remember_amended(self, order: Order, outcome: Outcome, pair: Pair) -> None:
         """Remember an amend, whose outcome its trades still change."""
         outcome.note(order)
-        self.remember(order.peer, command_id, outcome, pair=pair)
+        self.remember(order.peer, outcome, pair)
         if order is self.taker:
-            self._amending = outcome
+            self.amending = outcome
 
     def remember_refusal(
         self,
@@ -238,7 +240,7 @@ class ReplicatedState:
         reason: str,
         *,
         order_id: str | None,
-        pair: Pair | None = None,
+        pair: Pair,
     ) -> None:
         """Remember that a command was refused, and its order as it stood."""
         outcome = Outcome(own_id, content, order_id, reason)
@@ -246,41 +248,30 @@ class ReplicatedState:
             order = self.peer(peer).order(order_id)
             if order is not None:
                 outcome.note(order)
-        self.remember(peer, own_id, outcome, pair=pair)
+        self.remember(peer, outcome, pair)
 
     # --- Parts of facts -------------------------------------------------------------------------
-
-    def _remember(self, window: RetryWindow, pair: Pair, outcome: Order | Outcome) -> None:
-        leaver = window.remember(pair, outcome)
-        if self.remembered is not None:
-            self.remembered.append((window, pair, leaver))
 
     def _rest(self, order: Order, resting: int) -> None:
         # What does not rest is done; a trade that fills it whole says how.
         if resting == 0:
             order.done = "canceled"
             return
-        order.priority = self.next_priority
-        self.next_priority += 1
+        order.priority = priority = self.next_priority
+        self.next_priority = priority + 1
         order.remaining = resting
-        order.key = key_of(order.order_id, order.side, order.price, order.priority)
-        self.digest_value = (self.digest_value + order.key * resting) & MASK
-        self.book.side(order.side).add(order)
-        if order.order_id not in self.orders:
-            self.orders[order.order_id] = order
-            self.peers[order.peer].open_of(order.side)[order.order_id] = order
-            if order.expires_at:
-                self.expiring[order.expires_at, order.acceptance] = order
+        side = order.side
+        order.key = key = key_of(order.order_id, side, order.price, priority)
+        self.digest_value = (self.digest_value + key * resting) & MASK
+        (self.book.bids if side == "buy" else self.book.asks).add(order)
 
     def _lower(self, order: Order, quantity: int, how: DoneStatus) -> None:
         if quantity < order.remaining:
             self._subtract(order, quantity)
             return
         assert quantity == order.remaining, f"{quantity} of {order.remaining} of {order.order_id}"
-        self._remove(order)
-        order.remaining = 0
+        self._leave(order)
         order.done = how
-        self._forget_open(order)
 
     def _subtract(self, order: Order, quantity: int) -> None:
         self.digest_value = (self.digest_value - order.key * quantity) & MASK
@@ -288,11 +279,18 @@ class ReplicatedState:
 
     def _remove(self, order: Order) -> None:
         self.digest_value = (self.digest_value - order.key * order.remaining) & MASK
-        self.book.side(order.side).remove(order)
+        (self.book.bids if order.side == "buy" else self.book.asks).remove(order)
+
+    def _leave(self, order: Order) -> None:
+        self.digest_value = (self.digest_value - order.key * order.remaining) & MASK
+        (self.book.bids if order.side == "buy" else self.book.asks).remove(order)
+        order.remaining = 0
+        self._forget_open(order)
 
     def _forget_open(self, order: Order) -> None:
-        del self.orders[order.order_id]
-        del self.peers[order.peer].open_of(order.side)[order.order_id]
+        order_id, peer = order.order_id, self.peers[order.peer]
+        del self.orders[order_id]
+        del (peer.buys if order.side == "buy" else peer.sells)[order_id]
         if order.expires_at:
             del self.expiring[order.expires_at, order.acceptance]
 

@@ -9,7 +9,6 @@ Knows nothing of events.
 
 from typing import Any, Final
 
-from dex_engine.book import PriceLevel
 from dex_engine.order import Order
 from dex_engine.state import ReplicatedState
 
@@ -124,15 +123,14 @@ def _put_back(market: ReplicatedState, order: Order) -> None:
     # At its place in the queue of its price, which its priority tells.
     side = market.book.side(order.side)
     side.add(order)
-    level: PriceLevel = order.level
     younger: list[Order] = []
     older = order.older
     while older is not None and older.priority > order.priority:
         younger.append(older)
         older = older.older
     for each in reversed(younger):
-        level.remove(each)
-        level.add(each)
+        side.remove(each)
+        side.add(each)
 
 
 def _return(market: ReplicatedState, orders: list[Order]) -> None:

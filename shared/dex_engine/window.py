@@ -4,7 +4,8 @@ It keeps the outcomes of the highest pairs; the lowest leaves first, whenever it
 `forgotten` is the highest pair that ever left. Knows nothing of receipts: it holds outcomes.
 """
 
-from heapq import heapify, heappush, heappushpop
+from bisect import insort
+from collections import deque
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -36,6 +37,22 @@ class Outcome(Struct, gc=False):
     value: int = 0
     version: int = 0
 
+    @classmethod
+    def of(cls, order: Order, own_id: str, content: str) -> "Outcome":
+        """Make the outcome of a command that did what it asked of an order, which it leaves so."""
+        return cls(
+            own_id,
+            content,
+            order.order_id,
+            None,
+            None,
+            order.status,
+            order.filled,
+            order.remaining,
+            order.value,
+            order.version,
+        )
+
     def note(self, order: Order) -> None:
         """Keep the order as the command leaves it."""
         self.status = order.status
@@ -52,15 +69,20 @@ Leaver: TypeAlias = tuple[Pair, Order | Outcome, Pair]
 class RetryWindow:
     """One peer's remembered outcomes, at most `count_max`."""
 
-    __slots__ = ("_heap", "count_max", "forgotten", "highest", "outcomes")
+    __slots__ = ("_pairs", "count_max", "forgotten", "outcomes")
 
     def __init__(self, count_max: int) -> None:
         self.count_max = count_max
         self.outcomes: dict[Pair, Order | Outcome] = {}
         self.forgotten = Pair(0)
-        self.highest = Pair(0)
-        # All pairs of `outcomes`, the lowest first.
-        self._heap: list[Pair] = []
+        # All pairs of `outcomes`, the lowest first. Peers count up, so that a pair goes to the end
+        # in 40 ns, where a heap took 270; any other finds its place in some µs.
+        self._pairs: deque[Pair] = deque()
+
+    @property
+    def highest(self) -> Pair:
+        """The highest pair that was ever used, which never leaves; 0 before the first."""
+        return self._pairs[-1] if self._pairs else self.forgotten
 
     def remember(self, pair: Pair, outcome: Order | Outcome) -> Leaver | None:
         """Add an outcome; the lowest pair leaves when there are too many, be it this one.
@@ -68,17 +90,19 @@ class RetryWindow:
         Returns:
             What left, for `forget`; None when there was room.
 
-        Complexity: logarithmic in `count_max`.
+        Complexity: constant for a pair above all others, else linear in `count_max`.
         """
-        assert pair not in self.outcomes, f"pair {pair} has an outcome already"
-        self.outcomes[pair] = outcome
-        if pair > self.highest:
-            self.highest = pair
-        if len(self._heap) < self.count_max:
-            heappush(self._heap, pair)
+        outcomes, pairs = self.outcomes, self._pairs
+        assert pair not in outcomes, f"pair {pair} has an outcome already"
+        outcomes[pair] = outcome
+        if not pairs or pair > pairs[-1]:
+            pairs.append(pair)
+        else:
+            insort(pairs, pair)
+        if len(pairs) <= self.count_max:
             return None
-        lowest = heappushpop(self._heap, pair)
-        leaver = (lowest, self.outcomes.pop(lowest), self.forgotten)
+        lowest = pairs.popleft()
+        leaver = (lowest, outcomes.pop(lowest), self.forgotten)
         if lowest > self.forgotten:
             self.forgotten = lowest
         return leaver
@@ -86,14 +110,16 @@ class RetryWindow:
     def forget(self, pair: Pair, leaver: Leaver | None) -> None:
         """Be as before the outcome of a pair was remembered, which was the newest to be.
 
-        Complexity: linear in `count_max`.
+        Complexity: as `remember`.
         """
-        forgotten = self.forgotten
         if leaver is not None:
-            lowest, outcome, forgotten = leaver
-            self.outcomes[lowest] = outcome
+            lowest, self.outcomes[lowest], self.forgotten = leaver
+            self._pairs.appendleft(lowest)
         del self.outcomes[pair]
-        self.load(self.outcomes, forgotten=forgotten)
+        if self._pairs[-1] == pair:
+            self._pairs.pop()
+        else:
+            self._pairs.remove(pair)
 
     def order(self, pair: Pair) -> Order | None:
         """Give the order that a remembered submit made, if that is what the pair was used for."""
@@ -104,7 +130,4 @@ class RetryWindow:
         """Take over what a snapshot kept."""
         self.outcomes = outcomes
         self.forgotten = forgotten
-        # The highest pair never leaves: others are lower.
-        self.highest = max(outcomes, default=forgotten)
-        self._heap = list(outcomes)
-        heapify(self._heap)
+        self._pairs = deque(sorted(outcomes))

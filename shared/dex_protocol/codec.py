@@ -27,11 +27,12 @@ from dex_protocol.commands import (
     CancelAll,
     Command,
     Submit,
+    is_surely_well_formed,
     names_another_peer,
     what_is_malformed,
 )
 from dex_protocol.events import AnyEvent, Commit
-from dex_protocol.ids import is_peer
+from dex_protocol.ids import head_of, is_peer
 from dex_protocol.reasons import Reason
 from dex_protocol.receipts import Receipt, refused
 
@@ -139,7 +140,13 @@ def _decode_batch(payload: bytes, peer: str, batch_count_max: int) -> tuple[list
         ], False
     if len(commands) > batch_count_max:
         return [_too_large(len(commands), batch_count_max)], False
-    return [_checked(command, peer) for command in commands], True
+    order_head, command_head = head_of("order", peer), head_of("command", peer)
+    return [
+        command
+        if is_surely_well_formed(command, order_head=order_head, command_head=command_head)
+        else _checked(command, peer)
+        for command in commands
+    ], True
 
 
 def _decode_command(payload: bytes, peer: str) -> Element:
@@ -147,6 +154,9 @@ def _decode_command(payload: bytes, peer: str) -> Element:
         command = _command_decoder.decode(payload)
     except UNREADABLE as error:
         return _explained(payload, error)
+    order_head, command_head = head_of("order", peer), head_of("command", peer)
+    if is_surely_well_formed(command, order_head=order_head, command_head=command_head):
+        return command
     return _checked(command, peer)
 
 

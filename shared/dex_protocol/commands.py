@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from dex_protocol.ids import Kind, parse_id
+from dex_protocol.ids import SERVER_NAMED_END, Kind, own_pair, parse_id
 from dex_protocol.numbers import units
 
 Side = Literal["buy", "sell"]
@@ -110,6 +110,43 @@ def what_is_malformed(command: Command) -> str | None:
             return _malformed_id(command.command_id, "command")
 
 
+def is_surely_well_formed(command: Command, *, order_head: str, command_head: str) -> bool:
+    """Tell whether nothing is wrong with a command of the usual kinds, and that it is its peer's.
+
+    In a third of the time (1 µs) that the questions above and below take, which say what is wrong:
+    whatever is not one of the usual kinds is theirs to answer.
+
+    Args:
+        command: Decoded.
+        order_head: What its peer's order ids begin with, as `ids.head_of` writes it.
+        command_head: The same of command ids.
+    """
+    if type(command) is Submit:
+        return (
+            command.type == "limit"
+            and (
+                command.time_in_force is UNSET
+                or (command.time_in_force != "gtd" and not command.post_only)
+            )
+            and command.expires_at is UNSET
+            and command.price is not UNSET
+            and units(command.price) is not None
+            and units(command.quantity) is not None
+            and command.order_id is not UNSET
+            and (pair := own_pair(command.order_id, order_head)) is not None
+            and pair >= SERVER_NAMED_END
+        )
+    if type(command) is Cancel:
+        return (
+            command.if_version is UNSET
+            and command.command_id is not UNSET
+            and own_pair(command.order_id, order_head) is not None
+            and (pair := own_pair(command.command_id, command_head)) is not None
+            and pair >= SERVER_NAMED_END
+        )
+    return False
+
+
 def names_another_peer(command: Command, peer: str) -> str | None:
     """Give the first id of a well-formed command that names another peer (1004), if one does."""
     if type(command) is not CancelAll:
@@ -167,7 +204,7 @@ def _malformed_id(text: str | UnsetType, kind: Kind) -> str | None:
         return None
     parsed = parse_id(text, kind)
     # Only servers name orders with the timestamp 0.
-    if parsed is None or parsed[1] < 10**12:
+    if parsed is None or parsed[1] < SERVER_NAMED_END:
         return _expected_id(text, kind)
     return None
 

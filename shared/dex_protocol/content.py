@@ -15,6 +15,9 @@ from dex_protocol.numbers import normal
 
 def content_of(command: Command) -> str:
     """Hash a well-formed command: 16 hex digits."""
+    if type(command) is Cancel and command.if_version is UNSET:
+        # Half of all commands: 0.2 µs less.
+        return _hash(f'{{"op":"cancel","order_id":"{command.order_id}"}}')
     return _hash(canonical(command))
 
 

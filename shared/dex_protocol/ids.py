@@ -4,18 +4,27 @@ Knows nothing of what was done with an id before: the market's retry window does
 """
 
 import re
-from functools import lru_cache
 from typing import Final, Literal, NewType
+
+from dex_protocol.memo import memo
 
 Pair = NewType("Pair", int)
 """An id's (timestamp, sequence number) as one integer that orders as the pair does."""
 
 Kind = Literal["order", "command"]
 
-NAMES_COUNT_MAX: Final = 4_096
-"""Peers' names remembered as well-formed or not."""
+ID_LENGTH_MAX: Final = 68
+"""Characters of the longest id: `command`, a peer, its pair, and what is between."""
 
-_COUNT_END: Final = 10**12
+TIMESTAMPS_COUNT_MAX: Final = 4_096
+"""Timestamps of ids that are remembered: many orders have the same."""
+
+TIMESTAMP_END: Final = 10**14
+SEQUENCE_NUMBER_END: Final = 10**12
+"""What the two numbers of an id are below."""
+
+_TIMESTAMP_DIGITS_MAX: Final = len(str(TIMESTAMP_END - 1))
+_NUMBER_DIGITS_MAX: Final = len(str(SEQUENCE_NUMBER_END - 1))
 _MARKET: Final = re.compile(r"[A-Za-z0-9-]{1,24}", re.ASCII)
 _PEER: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 _ID: Final = re.compile(
@@ -28,7 +37,6 @@ def is_market(text: str) -> bool:
     return _MARKET.fullmatch(text) is not None
 
 
-@lru_cache(maxsize=NAMES_COUNT_MAX)
 def is_peer(text: str) -> bool:
     """Tell whether a text may name a peer."""
     return _PEER.fullmatch(text) is not None
@@ -36,18 +44,59 @@ def is_peer(text: str) -> bool:
 
 def make_pair(timestamp: int, sequence_number: int) -> Pair:
     """Join milliseconds since 1970 (0 to 10^14 - 1) and a count (1 to 10^12 - 1)."""
-    return Pair(timestamp * _COUNT_END + sequence_number)
+    return Pair(timestamp * SEQUENCE_NUMBER_END + sequence_number)
+
+
+SERVER_NAMED_END: Final = make_pair(1, 0)
+"""Pairs below this one are of orders that a server named; no outcome is remembered for them."""
 
 
 def split_pair(pair: Pair) -> tuple[int, int]:
     """Give (timestamp, sequence number); (0, 0) for the pair 0, which no id has."""
-    return divmod(pair, _COUNT_END)
+    return divmod(pair, SEQUENCE_NUMBER_END)
 
 
 def pair_of(text: str) -> Pair:
     """Read the pair of an id that was found well-formed before."""
     _, timestamp, sequence_number = text.rsplit("_", 2)
-    return Pair(int(timestamp) * _COUNT_END + int(sequence_number))
+    return Pair(_least_pair(timestamp) + int(sequence_number))
+
+
+def _read_timestamp(timestamp: str) -> int:
+    # The pair of the sequence number 0; -1 for what is no timestamp.
+    is_number = timestamp.isascii() and timestamp.isdigit()
+    if not is_number or len(timestamp) > _TIMESTAMP_DIGITS_MAX or timestamp != str(int(timestamp)):
+        return -1
+    return int(timestamp) * SEQUENCE_NUMBER_END
+
+
+_least_pair: Final = memo(_read_timestamp, count_max=TIMESTAMPS_COUNT_MAX)
+
+
+def head_of(kind: Kind, peer: str) -> str:
+    """Write what an id of a peer begins with, for `own_pair`."""
+    return f"{kind}_{peer}_"
+
+
+def own_pair(text: str, head: str) -> Pair | None:
+    """Read an id that must be of a kind and a peer that are known: as `parse_id`, in half the time.
+
+    Args:
+        text: Whatever stands in the id's place.
+        head: As `head_of` writes it.
+
+    Returns:
+        Its pair; None when the text is no such id. The timestamp 0 is read too.
+    """
+    if len(text) > ID_LENGTH_MAX or not text.startswith(head):
+        return None
+    timestamp, _, number = text[len(head) :].partition("_")
+    least = _least_pair(timestamp)
+    if least < 0 or not number.isdigit() or not number.isascii():
+        return None
+    if number[0] == "0" or len(number) > _NUMBER_DIGITS_MAX:
+        return None
+    return Pair(least + int(number))
 
 
 def make_id(kind: Kind, peer: str, timestamp: int, sequence_number: int) -> str:

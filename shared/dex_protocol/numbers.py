@@ -6,10 +6,10 @@ Knows nothing of prices or quantities beyond their types, and never sees a float
 """
 
 import re
-from functools import lru_cache
 from typing import Final, NewType
 
 from dex_protocol.limits import CONVERSIONS_COUNT_MAX
+from dex_protocol.memo import memo
 
 Price = NewType("Price", int)
 """A price in ticks of its market."""
@@ -54,13 +54,15 @@ def units(text: str) -> int | None:
     return _units(text) if len(text) <= _DECIMAL_LENGTH_MAX else None
 
 
-@lru_cache(maxsize=CONVERSIONS_COUNT_MAX)
-def _units(text: str) -> int | None:
+def _units_of_short(text: str) -> int | None:
     match = _DECIMAL.fullmatch(text)
     if match is None:
         return None
     whole, part = match.groups()
     return int(whole) * UNIT + int((part or "").ljust(DECIMALS_MAX, "0"))
+
+
+_units: Final = memo(_units_of_short, count_max=CONVERSIONS_COUNT_MAX)
 
 
 def text_of_units(value: int, *, decimals: int = DECIMALS_MAX) -> str:
@@ -71,12 +73,18 @@ def text_of_units(value: int, *, decimals: int = DECIMALS_MAX) -> str:
     return f"{whole}.{part:0{decimals}d}".rstrip("0")
 
 
-@lru_cache(maxsize=CONVERSIONS_COUNT_MAX)
 def normal(text: str) -> str:
     """Write a decimal string without trailing zeros; two are equal when their numbers are."""
+    return _normal(text)
+
+
+def _normal_of(text: str) -> str:
     value = units(text)
     assert value is not None, f"expected a decimal, found {text!r}"
     return text_of_units(value)
+
+
+_normal: Final = memo(_normal_of, count_max=CONVERSIONS_COUNT_MAX)
 
 
 class Scale:
@@ -93,8 +101,8 @@ class Scale:
         self.step_units = step_units
         # Counted after normalizing: "0.10" has one decimal.
         self.decimals = len(normal(step).partition(".")[2])
-        self.count = lru_cache(maxsize=CONVERSIONS_COUNT_MAX)(self._count)
-        self.text = lru_cache(maxsize=CONVERSIONS_COUNT_MAX)(self._text)
+        self.count = memo(self._count, count_max=CONVERSIONS_COUNT_MAX)
+        self.text = memo(self._text, count_max=CONVERSIONS_COUNT_MAX)
 
     def _count(self, text: str) -> int | None:
         value = units(text)
