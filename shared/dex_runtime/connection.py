@@ -20,7 +20,7 @@ Quirks of nats-py 2.16.0 that end here:
   publish could keep a server deaf. `_TolerantClient` reads on.
 * The parser takes a vertical tab or a form feed inside a subject for a blank, as the node does
   not, and so reads other arguments than were sent: what follows is lost with the connection, or
-  goes to another subscription under another subject. `_read_as_nodes_write` mends it.
+  goes to another subscription under another subject. `read_as_nodes_write` mends it.
 * `Client.flush()` that is given up (by its timeout, or canceled) ends the reading of the
   connection when the late answer comes. Nothing here calls it; use `Requester.round_trip`.
 * `force_reconnect()` may well choose the node that it should leave, and in the last step of a
@@ -43,8 +43,11 @@ import nkeys
 from msgspec import Struct
 from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
-from nats.protocol import parser
+
+from dex_runtime.outbox import Outbox
+from dex_runtime.reading import OnDirect, QuickParser, is_request_info, read_as_nodes_write
 
 CLOSE_TIMEOUT_S: Final = 0.5
 """How long a socket may take to close, or to send the rest first: it takes milliseconds when the
@@ -66,12 +69,6 @@ REFUSED_PAUSE_S: Final = 1.0
 
 RECONNECT_WAIT_S: Final = 0.1
 """Pause before a node is tried again: long enough for a dead cluster not to be a busy loop."""
-
-_REQUEST_INFO: Final = b"NATS/1.0\r\nNats-Request-Info: "
-"""How the headers begin of what came from another account: NATS says which, and how far it is."""
-
-_ONE_HEADER_LINES: Final = 3
-"""Ends of lines when that is all: the version, the header, and the blank one."""
 
 _FORBIDDEN: Final = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 
@@ -166,7 +163,7 @@ async def connect(
     Raises:
         CannotConnect: not within options.first_connection_timeout_s, or we were refused.
     """
-    _read_as_nodes_write()
+    read_as_nodes_write()
     known = options.credentials
     library_options = _library_options(options)
     client = _TolerantClient()
@@ -175,6 +172,8 @@ async def connect(
         url.startswith("tls://") for url in options.servers
     )
     client._transport = _BoundedTransport()  # type: ignore[no-untyped-call]
+    client._ps = QuickParser(client)
+    client.outbox = Outbox(client)
     loop = asyncio.get_running_loop()
     is_made = is_refused = False
     cause = "no answer"
@@ -279,6 +278,7 @@ async def close(client: Client) -> None:
     timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, transport.abort)
     try:
         await _end_reconnecting(client)
+        outbox_of(client).flush()
         await client.close()
     except OSError:
         # The socket went while the rest was being sent, and close() went no further.
@@ -286,6 +286,27 @@ async def close(client: Client) -> None:
     finally:
         timer.cancel()
         transport.abort()
+
+
+def call_directly(client: Client, subscription: Subscription, on_direct: OnDirect) -> None:
+    """Have a function called at once for the messages of a subscription, past the library's queue.
+
+    For messages without headers of their own; others, and what arrived before, go to the callback
+    that the subscription was made with.
+    """
+    _parser_of(client).direct[str(subscription._id).encode()] = on_direct
+
+
+def _parser_of(client: Client) -> QuickParser:
+    parser = client._ps
+    assert isinstance(parser, QuickParser)
+    return parser
+
+
+def outbox_of(client: Client) -> Outbox:
+    """Give what messages without headers go out by, over a connection that `connect` made."""
+    assert isinstance(client, _TolerantClient)
+    return client.outbox
 
 
 async def _end_reconnecting(client: Client) -> None:
@@ -429,22 +450,12 @@ def _library_options(options: ConnectionOptions) -> dict[str, Any]:
     }
 
 
-def _read_as_nodes_write() -> None:
-    # The library's own expressions (2.16.0), with blanks where they say white space.
-    parser.MSG_RE = re.compile(
-        rb"\AMSG[ \t]+([^ \t\r\n]+)[ \t]+([0-9]+)[ \t]+(([^ \t\r\n]+)[ \t]+)?([0-9]+)\r\n"
-    )
-    parser.HMSG_RE = re.compile(
-        rb"\AHMSG[ \t]+([^ \t\r\n]+)[ \t]+([0-9]+)[ \t]+(([^ \t\r\n]+)[ \t]+)?"
-        rb"([0-9]+)[ \t]+([0-9]+)\r\n"
-    )
-
-
 class _TolerantClient(Client):
     # What cannot be read is read as something that nobody has a right or a use for.
 
     on_cluster_changed: Callable[[], None] | None = None
     wants_tls = False
+    outbox: Outbox
     _nodes: frozenset[str] = frozenset()
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
@@ -457,10 +468,14 @@ class _TolerantClient(Client):
         if has_changed and not initial_connection and self.on_cluster_changed is not None:
             self.on_cluster_changed()
 
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        super()._remove_sub(sid, max_msgs)
+        _parser_of(self).direct.pop(str(sid).encode(), None)
+
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         if not headers:
             return None
-        if headers.startswith(_REQUEST_INFO) and headers.count(b"\r\n") == _ONE_HEADER_LINES:
+        if is_request_info(headers):
             # Every request from another account has it, and nobody here reads it.
             return None
         try:

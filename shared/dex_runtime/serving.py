@@ -13,7 +13,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from dex_runtime.connection import call_directly, outbox_of
 from dex_runtime.messaging import NoReply, NoResponder, Requester
+from dex_runtime.outbox import is_subject
 
 FORBIDDEN_REPLIES: Final = ("dex.", "$")
 """How no subject begins that an answer goes to. Who asks chooses where the answer goes, but it is
@@ -31,6 +33,7 @@ class Responder:
     def __init__(self, client: Client) -> None:
         """Take the connection that the requests arrive on."""
         self._client = client
+        self._outbox = outbox_of(client)
 
     async def serve(
         self, subject: str, *, queue: str, on_request: Callable[["Incoming"], None]
@@ -46,15 +49,21 @@ class Responder:
             NoResponder: the connection is closed.
         """
 
+        def on_direct(subject: bytes, reply: bytes, payload: bytes) -> None:
+            # What is no UTF-8 names no peer, and no place for an answer.
+            address = ReplyAddress(self, reply.decode(errors="replace"))
+            on_request(Incoming(subject.decode(errors="replace"), payload, address))
+
         async def on_message(message: Msg) -> None:
+            # With headers of its own, or arrived before the next line was reached.
             on_request(Incoming(message.subject, message.data, ReplyAddress(self, message.reply)))
 
-        # NB: the library drops messages silently past its limits (512k messages, 128 MB); what is
-        # taken here goes on at once to queues that are bounded by far less.
+        # What is taken here goes on at once to queues that are bounded.
         try:
             subscription = await self._client.subscribe(subject, queue=queue, cb=on_message)
         except nats.errors.Error as error:
             raise NoResponder(f"the connection takes no subscription: {error}") from error
+        call_directly(self._client, subscription, on_direct)
         return Service(self, self._client, subscription)
 
     async def settle(self) -> None:
@@ -69,14 +78,16 @@ class Responder:
             # Subscriptions are repeated when the connection is there again.
             return
 
-    async def send(self, subject: str, payload: bytes) -> None:
-        """Send an answer, if the connection is there to take it."""
-        if not subject:
-            return
-        try:
-            await self._client.publish(subject, payload)
-        except (nats.errors.Error, OSError):
-            return
+    def send(self, subject: str, payload: bytes) -> None:
+        """Send an answer when this turn of the loop is over, if the connection is there then."""
+        # The node may have been told another limit than servers count with: it would end the
+        # connection.
+        if is_subject(subject) and len(payload) <= self._client.max_payload:
+            self._outbox.put(subject.encode(), payload)
+
+    def flush(self) -> None:
+        """Send what is to be sent at once, not only when this turn of the loop is over."""
+        self._outbox.flush()
 
 
 class ReplyAddress(Struct, frozen=True, gc=False):
@@ -85,11 +96,10 @@ class ReplyAddress(Struct, frozen=True, gc=False):
     responder: Responder
     subject: str
 
-    async def send(self, payload: bytes) -> None:
-        """Send the answer, if the connection is there to take it."""
-        if self.subject.startswith(FORBIDDEN_REPLIES):
-            return
-        await self.responder.send(self.subject, payload)
+    def send(self, payload: bytes) -> None:
+        """Send the answer when this turn of the loop is over, if the connection is there then."""
+        if not self.subject.startswith(FORBIDDEN_REPLIES):
+            self.responder.send(self.subject, payload)
 
 
 class Incoming(Struct, frozen=True, gc=False):

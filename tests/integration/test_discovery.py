@@ -169,7 +169,7 @@ async def test_requests_are_handed_over_and_answered(desk: Desk, requester: Requ
     async with asyncio.timeout(LONG_S):
         await desk.has_taken.wait()
     (incoming,) = desk.taken
-    await incoming.reply_to.send(b"done")
+    incoming.reply_to.send(b"done")
 
     assert (incoming.subject, incoming.payload) == (f"{desk.subject}.admin.halt", b"please")
     assert await asking == b"done"
@@ -225,7 +225,7 @@ async def test_nothing_is_sent_to_a_forbidden_reply_subject(
     await client.publish(f"{desk.subject}.query.x", b"", reply=reply)
     await all_is_done(client, desk.client)
     (incoming,) = desk.taken
-    await incoming.reply_to.send(b"an answer")
+    incoming.reply_to.send(b"an answer")
     await all_is_done(desk.client, client)
 
     assert heard == []

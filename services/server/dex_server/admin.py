@@ -48,15 +48,14 @@ class Admin:
         _, _, market, what = incoming.subject.split(".", 3)
         read = self._read(market, what, incoming)
         if isinstance(read, Receipt):
-            answer = incoming.reply_to.send(encode(read))
-            self._markets.spawn(answer)
+            incoming.reply_to.send(encode(read))
         elif self._count >= limits.ADMINISTERED_COUNT_MAX:
             busy = retry(
                 RetryReason.busy,
                 f"expected at most {limits.ADMINISTERED_COUNT_MAX} operators' requests under way"
                 " in a server, found one more",
             )
-            self._markets.spawn(incoming.reply_to.send(encode(busy)))
+            incoming.reply_to.send(encode(busy))
         else:
             self._count += 1
             self._markets.spawn(self._take_on(market, read, incoming))
@@ -83,12 +82,12 @@ class Admin:
             answer = retry(RetryReason.not_leader)
         elif isinstance(read, OpenRequest):
             opened = AdminReply(driver.replica.stored)
-            self._markets.spawn(incoming.reply_to.send(encode(opened)))
+            incoming.reply_to.send(encode(opened))
             return
         else:
             driver.give(read)
             return
-        self._markets.spawn(incoming.reply_to.send(encode(answer)))
+        incoming.reply_to.send(encode(answer))
 
     def _read(
         self, market: str, what: str, incoming: Incoming
@@ -114,15 +113,15 @@ class Admin:
             driver = await self._markets.find(market)
         except LogUnavailable as unavailable:
             again = retry(RetryReason.unavailable, str(unavailable))
-            await incoming.reply_to.send(encode(again))
+            incoming.reply_to.send(encode(again))
             return
         if driver is None:
             answer = refused(Reason.unknown_market, f"there is no market {market[:80]!r}")
-            await incoming.reply_to.send(encode(answer))
+            incoming.reply_to.send(encode(answer))
         else:
             payload = await self._decided(driver, wish, incoming.payload)
             if payload is not None:
-                await incoming.reply_to.send(payload)
+                incoming.reply_to.send(payload)
 
     async def _decided(self, driver: Driver, wish: Administered, payload: bytes) -> bytes | None:
         """Have the leader decide, as soon as there is one.
@@ -170,7 +169,7 @@ class Admin:
             answer = retry(RetryReason.unavailable, f"nobody leads {market} yet")
         except LogUnavailable as unavailable:
             answer = retry(RetryReason.unavailable, str(unavailable))
-        await reply_to.send(encode(answer))
+        reply_to.send(encode(answer))
 
     async def _opened(self, market: str, request: OpenRequest) -> AdminReply | Receipt:
         wanted = encode(normalized(request.specification))

@@ -156,14 +156,18 @@ class Driver:
     async def run(self) -> None:
         """Drive the replica until it stops."""
         loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as self._tasks:
+        timer: asyncio.Handle
+
+        def wake_again() -> None:
+            nonlocal timer
             self._wake.set()
-            timer = loop.call_later(TICK_S, self._wake.set)
+            timer = loop.call_later(TICK_S, wake_again)
+
+        timer = loop.call_soon(wake_again)
+        async with asyncio.TaskGroup() as self._tasks:
             while not self.is_stopped:
                 await self._wake.wait()
                 self._wake.clear()
-                timer.cancel()
-                timer = loop.call_later(TICK_S, self._wake.set)
                 await self._turn()
                 if self.replica.has_more_to_tell:
                     # After whatever else the loop has to do.
@@ -191,7 +195,13 @@ class Driver:
             inputs.append(Tick())
         for given in inputs:
             for effect in self.replica.step(given, now):
-                await self._perform(effect)
+                if type(effect) is Send:
+                    # Nearly all are: a coroutine less, 0.2 µs.
+                    effect.reply_to.send(effect.payload)
+                else:
+                    await self._perform(effect)
+        # Not a turn of the loop later, as they would be: that is 20 µs for whoever waits.
+        self._orders.flush()
         stands = (self.replica.role, self.replica.could_lead(now))
         if stands != self._stood:
             self._stood = stands
@@ -217,7 +227,7 @@ class Driver:
     async def _perform(self, effect: Effect) -> None:
         match effect:
             case Send():
-                await effect.reply_to.send(effect.payload)
+                effect.reply_to.send(effect.payload)
             case Append():
                 self._spawn(self._append(effect))
             case Look():

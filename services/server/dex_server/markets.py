@@ -213,7 +213,7 @@ class Markets:
     async def raise_alarm(self, market: str, text: str) -> None:
         """Tell operators; see `driver.Alarms`."""
         alarm = AlarmMessage(market=market, server=self._config.name, message=text)
-        await self._ports.vitals.send(subjects.alarm(market), encode(alarm))
+        self._ports.vitals.send(subjects.alarm(market), encode(alarm))
 
     async def stop(self) -> None:
         """Have every market finish what it has in hand, and end all tasks."""

@@ -52,12 +52,12 @@ class Counted(Struct, frozen=True):
     places: Unanswered
     now_us: Callable[[], int]
 
-    async def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes) -> None:
         """Count the answer, and send it."""
         self.places.give_back(self.peer)
         count = max(len(payload), limits.ANSWER_BYTES_MIN)
         self.shares.take(self.peer, count, now=self.now_us())
-        await self.reply_to.send(payload)
+        self.reply_to.send(payload)
 
 
 class Queries:
@@ -118,7 +118,7 @@ class Queries:
             driver.give(asked)
 
     def _send(self, reply_to: ReplyAddress | Counted, answer: Receipt) -> None:
-        self._markets.spawn(reply_to.send(encode(answer)))
+        reply_to.send(encode(answer))
 
     # --- What JetStream is asked for ------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Queries:
                     driver.give(asked)
                 return
             answer = refused(Reason.unknown_market, f"there is no market {market[:80]!r}")
-        await asked.reply_to.send(encode(answer))
+        asked.reply_to.send(encode(answer))
 
     async def _answer_stored(
         self, driver: Driver, asked: Asked, query: LogQuery | SnapshotQuery
@@ -171,7 +171,7 @@ class Queries:
             reply = retry(RetryReason.unavailable)
         except LogUnavailable as unavailable:
             reply = retry(RetryReason.unavailable, str(unavailable))
-        await asked.reply_to.send(encode(reply))
+        asked.reply_to.send(encode(reply))
 
     async def _read_stored(
         self, driver: Driver, peer: str, query: LogQuery | SnapshotQuery

@@ -70,7 +70,7 @@ async def _register(
     admin = Admin(markets, ports.requester)
 
     def on_ping(incoming: Incoming) -> None:
-        markets.spawn(incoming.reply_to.send(incarnation.encode()))
+        incoming.reply_to.send(incarnation.encode())
 
     def data(endpoint: str) -> ServerStanding | None:
         if endpoint != ENDPOINT:

@@ -192,7 +192,7 @@ class Reply:
     def __init__(self) -> None:
         self.answer: Any = None
 
-    async def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes) -> None:
         self.answer = msgspec.json.decode(payload)
 
 
@@ -348,7 +348,7 @@ async def test_snapshots_are_fetched_once_and_paid_for_in_full(server: Server) -
 async def test_answers_about_the_state_count_too(server: Server) -> None:
     server.ask("book", "alice")
     (asked,) = server.stored.given
-    await asked.reply_to.send(encode({"bids": "x" * BURST}))
+    asked.reply_to.send(encode({"bids": "x" * BURST}))
     refused = server.ask("book", "alice")
     await settled()
 
@@ -378,7 +378,7 @@ async def test_queries_that_are_not_answered_are_bounded_whatever_they_wait_for(
     assert beyond.answer["reason"] == "rate_limited"
     assert len(server.stored.given) == limits.PEER_UNANSWERED_COUNT_MAX + 1
 
-    await server.stored.given[0].reply_to.send(b"{}")
+    server.stored.given[0].reply_to.send(b"{}")
     server.ask("book", "alice")
     assert len(server.stored.given) == limits.PEER_UNANSWERED_COUNT_MAX + 2
     # The others are never answered, as by a leader that was deposed.

@@ -117,7 +117,9 @@ async def publish(
         NoResponder: no stream took it.
         NoReply: it may be stored, or may yet be.
     """
-    answer = await requester.request(subject, payload, timeout_s=timeout_s, headers=headers)
+    answer = await requester.request(
+        subject, payload, timeout_s=timeout_s, headers=headers, is_urgent=True
+    )
     try:
         return _ack_decoder.decode(answer)
     except UNREADABLE as error:
