@@ -33,6 +33,7 @@ from dex_protocol.commands import (
 )
 from dex_protocol.events import AnyEvent, Commit
 from dex_protocol.ids import head_of, is_peer
+from dex_protocol.memo import memo
 from dex_protocol.reasons import Reason
 from dex_protocol.receipts import Receipt, refused
 
@@ -46,6 +47,9 @@ SENTENCE_LENGTH_MAX: Final = 160
 _ID_LIKE: Final = re.compile(r"[A-Za-z0-9_-]{1,80}", re.ASCII)
 _CONTENT: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _HASH: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+PEERS_REMEMBERED_COUNT_MAX: Final = 4_096
+"""Names that are remembered as a peer's or none, with what its ids begin with."""
 
 _encoder: Final = msgspec.json.Encoder()
 _canonical_encoder: Final = msgspec.json.Encoder(order="sorted")
@@ -100,7 +104,7 @@ def unpacked(data: bytes, *, bytes_max: int) -> bytes:
 
 
 def decode_request(
-    payload: bytes, peer: str, *, batch_count_max: int = limits.BATCH_COUNT_MAX
+    payload: bytes, peer: str, batch_count_max: int = limits.BATCH_COUNT_MAX
 ) -> tuple[list[Element], bool]:
     """Read the commands of one request, each of which is refused by itself when it must be.
 
@@ -113,13 +117,23 @@ def decode_request(
         The elements in order, each a command or the receipt of its refusal (1001 to 1004), and
         whether the reply is an array. Never raises for what a peer sent.
     """
-    if not is_peer(peer):
+    heads = _heads(peer)
+    if heads is None:
         return [_malformed(f"expected the subject to end in a peer's name, found {peer[:80]!r}")], (
             False
         )
-    if payload[:1] == b"[" or payload.lstrip(b" \t\r\n")[:1] == b"[":
+    first = payload[:1]
+    if first != b"{" and (first == b"[" or payload.lstrip(b" \t\r\n")[:1] == b"["):
         return _decode_batch(payload, peer, batch_count_max)
-    return [_decode_command(payload, peer)], False
+    return [_decode_command(payload, peer, *heads)], False
+
+
+def _heads_of(peer: str) -> tuple[str, str] | None:
+    # What a peer's order ids and command ids begin with; None of what can be no peer.
+    return (head_of("order", peer), head_of("command", peer)) if is_peer(peer) else None
+
+
+_heads: Final = memo(_heads_of, count_max=PEERS_REMEMBERED_COUNT_MAX)
 
 
 def _decode_batch(payload: bytes, peer: str, batch_count_max: int) -> tuple[list[Element], bool]:
@@ -132,7 +146,8 @@ def _decode_batch(payload: bytes, peer: str, batch_count_max: int) -> tuple[list
         except UNREADABLE as error:
             return [_malformed(f"expected a JSON array of commands: {error}")], False
         if len(raws) <= batch_count_max:
-            return [_decode_command(bytes(raw), peer) for raw in raws], True
+            heads = head_of("order", peer), head_of("command", peer)
+            return [_decode_command(bytes(raw), peer, *heads) for raw in raws], True
         return [_too_large(len(raws), batch_count_max)], False
     if not commands:
         return [
@@ -143,19 +158,18 @@ def _decode_batch(payload: bytes, peer: str, batch_count_max: int) -> tuple[list
     order_head, command_head = head_of("order", peer), head_of("command", peer)
     return [
         command
-        if is_surely_well_formed(command, order_head=order_head, command_head=command_head)
+        if is_surely_well_formed(command, order_head, command_head)
         else _checked(command, peer)
         for command in commands
     ], True
 
 
-def _decode_command(payload: bytes, peer: str) -> Element:
+def _decode_command(payload: bytes, peer: str, order_head: str, command_head: str) -> Element:
     try:
-        command = _command_decoder.decode(payload)
+        command: Command = _command_decoder.decode(payload)
     except UNREADABLE as error:
         return _explained(payload, error)
-    order_head, command_head = head_of("order", peer), head_of("command", peer)
-    if is_surely_well_formed(command, order_head=order_head, command_head=command_head):
+    if is_surely_well_formed(command, order_head, command_head):
         return command
     return _checked(command, peer)
 

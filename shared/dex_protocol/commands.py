@@ -110,7 +110,7 @@ def what_is_malformed(command: Command) -> str | None:
             return _malformed_id(command.command_id, "command")
 
 
-def is_surely_well_formed(command: Command, *, order_head: str, command_head: str) -> bool:
+def is_surely_well_formed(command: Command, order_head: str, command_head: str) -> bool:
     """Tell whether nothing is wrong with a command of the usual kinds, and that it is its peer's.
 
     In a third of the time (1 µs) that the questions above and below take, which say what is wrong:

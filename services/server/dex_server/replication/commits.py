@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import UNSET
 
 from dex_engine import Market
+from dex_engine.digest import digest_text
 from dex_protocol import limits
 from dex_protocol.codec import Element, decode_request, encode
 from dex_protocol.commands import Amend, Submit
@@ -32,6 +33,9 @@ ID_BYTES_MAX: Final = 70
 
 LONGEST_RECEIPT_BYTES: Final = RECEIPT_BYTES_MAX + FILL_BYTES_MAX * limits.MAKERS_COUNT_MAX
 """A receipt of as many trades as one command may make."""
+
+EVENT_BYTES_MAX: Final = 640
+"""One event of a command, with the longest ids and decimals."""
 
 HEAD_BYTES_MAX: Final = 300
 """What a commit has around its events: names, numbers and two hashes, at their longest."""
@@ -63,13 +67,12 @@ class Waiting:
     )
 
     def __init__(self, request: Request, *, batch_count_max: int = limits.BATCH_COUNT_MAX) -> None:
-        elements, is_batch = decode_request(
-            request.payload, request.peer, batch_count_max=batch_count_max
-        )
+        payload = request.payload
+        elements, is_batch = decode_request(payload, request.peer, batch_count_max)
         self.peer = request.peer
         self.reply_to = request.reply_to
         self.arrived = request.arrived
-        self.bytes = len(request.payload)
+        self.bytes = len(payload)
         self.elements = elements
         self.is_batch = is_batch
         self.receipts: list[Receipt] = []
@@ -77,9 +80,10 @@ class Waiting:
         self.is_limited = False
         orders = cancels = 0
         for element in elements:
-            if type(element) is Submit or type(element) is Amend:
+            kind = type(element)
+            if kind is Submit or kind is Amend:
                 orders += 1
-            elif type(element) is not Receipt:
+            elif kind is not Receipt:
                 cancels += 1
         self.orders = orders
         self.cancels = cancels
@@ -115,7 +119,8 @@ class Waiting:
 
     def add(self, receipt: Receipt) -> None:
         """Put in the receipt of the element that is next."""
-        self._rest_bytes -= _bytes_unexecuted(self.elements[self.next])
+        is_command = type(self.elements[self.next]) is not Receipt
+        self._rest_bytes -= RETRY_BYTES_MAX if is_command else RECEIPT_BYTES_MAX
         self.next += 1
         self.receipts.append(receipt)
         self._reply_bytes += RECEIPT_BYTES_MAX
@@ -157,55 +162,92 @@ def _retried(command: Element, why: RetryReason, message: str | None = None) -> 
     )
 
 
-def _bytes_unexecuted(element: Element) -> int:
-    return RECEIPT_BYTES_MAX if type(element) is Receipt else RETRY_BYTES_MAX
-
-
 class Draft:
     """A commit in the making.
 
+    Events are encoded together, some hundreds at a time: that costs each half of what it costs by
+    itself. What is not encoded yet counts as long as it may be at most.
+
     Attributes:
-        events: In the order they happened.
+        time: The commit's.
         receipts: Those that get this commit's sequence.
         replies: Requests whose receipts are complete with this commit.
         answers: Other answers that rest on it, written already.
+        digest_value: The book's digest after the last event.
     """
 
-    __slots__ = ("_encoded", "answers", "bytes", "digest", "events", "receipts", "replies", "time")
+    __slots__ = (
+        "_bytes",
+        "_encoded",
+        "_events",
+        "_loose",
+        "answers",
+        "digest_value",
+        "receipts",
+        "replies",
+        "time",
+    )
 
     def __init__(self, market: Market, *, time: int) -> None:
         self.time = time
-        self.events: list[AnyEvent] = []
         self.receipts: list[Receipt] = []
         self.replies: list[Waiting] = []
         self.answers: list[tuple[ReplyTo, bytes]] = []
+        self.digest_value = market.digest_value
+        # All events; the encoded ones of them, joined by commas; and the others.
+        self._events: list[AnyEvent] = []
         self._encoded: list[bytes] = []
-        self.bytes = HEAD_BYTES_MAX
-        self.digest = market.digest
+        self._loose: list[AnyEvent] = []
+        # What the commit has at most.
+        self._bytes = HEAD_BYTES_MAX
 
     @property
     def is_needed(self) -> bool:
         """Whether anything happened, or anybody waits for the proof that nothing did."""
-        return bool(self.events or self.receipts or self.replies or self.answers)
+        return bool(self._events or self.receipts or self.replies or self.answers)
 
-    def has_room(self, encoded: bytes) -> bool:
+    @property
+    def digest(self) -> str:
+        """The book's digest after the last event, as the wire has it."""
+        return digest_text(self.digest_value)
+
+    def has_room(self, events: list[AnyEvent]) -> bool:
         """Tell whether a command's events still fit."""
-        return not self.events or self.bytes + len(encoded) + 1 <= limits.COMMIT_BYTES_MAX
+        if self._bytes + EVENT_BYTES_MAX * len(events) <= limits.COMMIT_BYTES_MAX:
+            return True
+        if not self._events:
+            return True
+        return self.has_room_for(len(encoded_events(events)) + 1)
 
-    def add(self, market: Market, events: list[AnyEvent], encoded: bytes) -> None:
+    def has_room_for(self, size: int) -> bool:
+        """Tell whether so many bytes still fit."""
+        self.encode()
+        return self._bytes + size <= limits.COMMIT_BYTES_MAX
+
+    def add(self, market: Market, events: list[AnyEvent]) -> None:
         """Put in the events of what was executed last."""
-        if events:
-            self.events += events
-            self._encoded.append(encoded)
-            self.bytes += len(encoded) + 1
-            self.digest = market.digest
+        self._events += events
+        self._loose += events
+        self._bytes += EVENT_BYTES_MAX * len(events)
+        self.digest_value = market.digest_value
 
     def seal(self, market: Market) -> bytes:
         """Make the commit's payload, and tell the receipts its sequence."""
-        payload = market.seal(self.events, b",".join(self._encoded), digest=self.digest)
+        self.encode()
+        payload = market.seal(self._events, b",".join(self._encoded), digest=self.digest)
+        sequence = market.sequence
         for receipt in self.receipts:
-            receipt.sequence = market.sequence
+            receipt.sequence = sequence
         return payload
+
+    def encode(self) -> None:
+        """Encode what is not encoded yet, so that it counts as long as it is."""
+        loose = self._loose
+        if loose:
+            encoded = encoded_events(loose)
+            self._encoded.append(encoded)
+            self._bytes += len(encoded) + 1 - EVENT_BYTES_MAX * len(loose)
+            self._loose = []
 
 
 def encoded_events(events: list[AnyEvent]) -> bytes:

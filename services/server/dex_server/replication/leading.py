@@ -25,7 +25,7 @@ from dex_protocol.receipts import Receipt, refused, retry
 from dex_protocol.specification import PeerLimits
 from dex_server.replication.allowances import Allowances, too_fast
 from dex_server.replication.appends import Appends, Deposed
-from dex_server.replication.commits import Draft, Waiting, encoded_events
+from dex_server.replication.commits import Draft, Waiting
 from dex_server.replication.effects import (
     Administered,
     Append,
@@ -115,15 +115,16 @@ class Leadership:
         size = len(request.payload)
         # What can be turned away unread comes first.
         admission = self._allowances.admit(request.peer, own, now)
-        if admission == "ignored":
-            return None
-        if admission == "unread":
+        if admission != "read":
+            if admission == "ignored":
+                return None
             return Send(request.reply_to, _unread(request.peer, own))
         if size > own.request_bytes_max:
             message = f"expected at most {own.request_bytes_max} bytes in a request, found {size}"
             return Send(request.reply_to, encode(refused(Reason.batch_too_large, message)))
         waiting = Waiting(request, batch_count_max=own.batch_count_max)
-        self._allowances.has_read(request.peer, len(waiting.elements))
+        if waiting.is_batch:
+            self._allowances.has_read(request.peer, len(waiting.elements))
         # Refusals that need no state are answered at once.
         if not waiting.orders and not waiting.cancels:
             return waiting.sent_back(RetryReason.busy)
@@ -273,7 +274,7 @@ class Leadership:
     def _keep_house(self, now: Instant) -> Draft:
         draft = Draft(self.market, time=self._time(now))
         events = self.market.housekeeping(draft.time)
-        draft.add(self.market, events, encoded_events(events))
+        draft.add(self.market, events)
         return draft
 
     def _fill(self, draft: Draft, now: Instant) -> list[Effect]:
@@ -282,7 +283,7 @@ class Leadership:
         while (
             self._administered
             and not self.market.is_due(draft.time)
-            and draft.bytes + limits.SPECIFICATION_BYTES_MAX <= limits.COMMIT_BYTES_MAX
+            and draft.has_room_for(limits.SPECIFICATION_BYTES_MAX)
         ):
             self._execute_administered(draft, self._administered.popleft())
         effects: list[Effect] = []
@@ -304,12 +305,11 @@ class Leadership:
     def _execute(self, waiting: Waiting, draft: Draft, *, count_max: int) -> bool:
         """Execute at most so many commands of a request, as far as the draft has room; tell whether
         it is done."""
-        market = self.market
-        elements = waiting.elements
+        market, peer, time = self.market, waiting.peer, draft.time
+        elements, receipts = waiting.elements, draft.receipts
         end = min(len(elements), waiting.next + count_max)
         while waiting.next < end:
-            is_full = len(draft.receipts) >= limits.GROUP_COMMANDS_COUNT_MAX
-            if is_full or self._next_draft is not None:
+            if len(receipts) >= limits.GROUP_COMMANDS_COUNT_MAX or self._next_draft is not None:
                 return False
             element = elements[waiting.next]
             if type(element) is Receipt:
@@ -319,13 +319,13 @@ class Leadership:
                 # Its peer sends the rest again, in a request whose reply has room for it.
                 waiting.retry_rest(RetryReason.busy)
                 break
-            receipt, events = market.execute(element, peer=waiting.peer, time=draft.time)  # type: ignore[arg-type]
+            executed = market.execute(element, peer=peer, time=time)  # type: ignore[arg-type]
+            receipt, events = executed.receipt, executed.events
             waiting.add(receipt)
-            encoded = encoded_events(events)
             target = draft
-            if not draft.has_room(encoded):
-                target = self._next_draft = Draft(market, time=draft.time)
-            target.add(market, events, encoded)
+            if not draft.has_room(events):
+                target = self._next_draft = Draft(market, time=time)
+            target.add(market, events)
             target.receipts.append(receipt)
         if waiting.next < len(elements):
             return False
@@ -334,7 +334,9 @@ class Leadership:
 
     def _execute_administered(self, draft: Draft, wish: Administered) -> None:
         reason, message, events = self.market.administer(wish.what, wish.change, time=draft.time)
-        draft.add(self.market, events, encoded_events(events))
+        draft.add(self.market, events)
+        # It may be longer than a command's: a specification is in it.
+        draft.encode()
         sequence = self.market.sequence + 1
         if reason is None:
             answer = encode(AdminReply(sequence))
