@@ -97,6 +97,11 @@ failover *arguments:
 attack *arguments:
     @uv run python -m bench.attack "$@"
 
+# Show where a leader's time goes, while orders come in (--batches, --seconds, --flame FILE).
+[no-exit-message]
+profile *arguments:
+    @uv run --group bench python -m bench.speed.profile "$@"
+
 # Fuzz a million requests, then raw bytes on all that reads them (--requests, --seconds, --seed).
 [no-exit-message]
 fuzz *arguments:

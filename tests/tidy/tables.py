@@ -19,6 +19,7 @@ from dex_protocol.reasons import Reason, RetryReason
 from dex_server.replication import roles as roles_module
 from tests.checker.verdict import MEANINGS
 from tests.simulation.mutants import MUTANTS
+from tests.tidy import benchmarks
 from tests.tidy.citations import ROOT, citations, guarantees, list_of_tests
 
 CHAOS = ROOT / "docs" / "evidence" / "chaos.json"
@@ -26,6 +27,9 @@ CHAOS = ROOT / "docs" / "evidence" / "chaos.json"
 
 SIMULATED = ROOT / "docs" / "evidence" / "simulation.json"
 """What `just sim-many N --total` has summed up."""
+
+SPEED = ROOT / "docs" / "evidence" / "speed.json"
+"""What a full run of `just bench --json` has written."""
 
 
 def reasons() -> str:
@@ -205,6 +209,11 @@ def chaos() -> str:
     )
 
 
+def speed() -> str:
+    """Write what a full run of `just bench` found."""
+    return benchmarks.measured(SPEED, table)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "access": access,
     "chaos": chaos,
@@ -214,10 +223,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "roles": roles,
     "rules": rules,
     "simulated": simulated,
+    "speed": speed,
 }
 """Each table's name in its markers, and what makes it."""
 
 DOCUMENTS: dict[Path, list[str]] = {
+    ROOT / "docs" / "BENCHMARKS.md": ["speed"],
     ROOT / "docs" / "PROTOCOL.md": ["access", "reasons"],
     ROOT / "docs" / "ARCHITECTURE.md": ["roles"],
     ROOT / "docs" / "GUARANTEES.md": [],

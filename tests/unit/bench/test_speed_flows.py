@@ -10,6 +10,7 @@ from bench.speed.structures import OurBook, our_order
 from bench.speed.textbook import TextbookBook
 
 A_FLOW = flows.make(resting=500, steps=4_000, seed=7)
+SPARSE = flows.make(resting=500, steps=4_000, seed=7, distance=flows.SPARSE_DISTANCE)
 ONE_LEVEL = flows.one_level(500, seed=7)
 
 
@@ -24,6 +25,15 @@ def test_flow_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert flows.read(tmp_path / "flow.json") == A_FLOW
 
 
+def test_orders_of_a_sparse_flow_mostly_stand_alone() -> None:
+    prices, sparse_prices = (
+        len({(step.is_buy, step.price) for step in flow.resting}) for flow in (A_FLOW, SPARSE)
+    )
+
+    assert prices < 0.7 * len(A_FLOW.resting)
+    assert sparse_prices > 0.9 * len(SPARSE.resting)
+
+
 def test_book_stays_about_as_large_as_it_was() -> None:
     cancels = sum(type(step) is flows.Withdrawn for step in A_FLOW.steps)
 
@@ -31,7 +41,7 @@ def test_book_stays_about_as_large_as_it_was() -> None:
     assert 0.8 < A_FLOW.resting_after / len(A_FLOW.resting) < 1.0
 
 
-@pytest.mark.parametrize("flow", [A_FLOW, ONE_LEVEL])
+@pytest.mark.parametrize("flow", [A_FLOW, SPARSE, ONE_LEVEL])
 def test_market_refuses_none_of_it_and_ends_with_the_same_book(flow: flows.Flow) -> None:
     market, _ = a_market()
     for step in [*flow.resting, *flow.steps]:
@@ -43,12 +53,12 @@ def test_market_refuses_none_of_it_and_ends_with_the_same_book(flow: flows.Flow)
     assert len(market.orders) == flow.resting_after
 
 
-@pytest.mark.parametrize("flow", [A_FLOW, ONE_LEVEL])
+@pytest.mark.parametrize("flow", [A_FLOW, SPARSE, ONE_LEVEL])
 def test_our_book_and_the_textbook_end_with_the_same_orders(flow: flows.Flow) -> None:
     ours, textbook = OurBook(), TextbookBook()
     for step in [*flow.resting, *flow.steps]:
         if isinstance(step, flows.Submitted):
-            ours.submit(step.number, our_order(step))
+            ours.submit(our_order(step))
             textbook.submit(flows.textbook_order(step))
         else:
             ours.cancel(step.order)
