@@ -20,7 +20,7 @@ Quirks of nats-py 2.16.0 that end here:
   publish could keep a server deaf. `_TolerantClient` reads on.
 * The parser takes a vertical tab or a form feed inside a subject for a blank, as the node does
   not, and so reads other arguments than were sent: what follows is lost with the connection, or
-  goes to another subscription under another subject. `read_as_nodes_write` mends it.
+  goes to another subscription under another subject. `reading` parts words as nodes do.
 * `Client.flush()` that is given up (by its timeout, or canceled) ends the reading of the
   connection when the late answer comes. Nothing here calls it; use `Requester.round_trip`.
 * `force_reconnect()` may well choose the node that it should leave, and in the last step of a
@@ -47,7 +47,7 @@ from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
 from dex_runtime.outbox import Outbox
-from dex_runtime.reading import OnDirect, QuickParser, is_request_info, read_as_nodes_write
+from dex_runtime.reading import Direct, OnDirect, QuickParser, is_request_info
 
 CLOSE_TIMEOUT_S: Final = 0.5
 """How long a socket may take to close, or to send the rest first: it takes milliseconds when the
@@ -163,7 +163,6 @@ async def connect(
     Raises:
         CannotConnect: not within options.first_connection_timeout_s, or we were refused.
     """
-    read_as_nodes_write()
     known = options.credentials
     library_options = _library_options(options)
     client = _TolerantClient()
@@ -288,13 +287,16 @@ async def close(client: Client) -> None:
         transport.abort()
 
 
-def call_directly(client: Client, subscription: Subscription, on_direct: OnDirect) -> None:
+def call_directly(
+    client: Client, subscription: Subscription, on_direct: OnDirect, *, takes_headers: bool
+) -> None:
     """Have a function called at once for the messages of a subscription, past the library's queue.
 
-    For messages without headers of their own; others, and what arrived before, go to the callback
-    that the subscription was made with.
+    What arrived before goes to the callback that the subscription was made with, and so do messages
+    with headers of their own, unless it takes them too, without these headers.
     """
-    _parser_of(client).direct[str(subscription._id).encode()] = on_direct
+    direct = Direct(on_direct, takes_headers)
+    _parser_of(client).direct[str(subscription._id).encode()] = direct
 
 
 def _parser_of(client: Client) -> QuickParser:

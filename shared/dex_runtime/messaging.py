@@ -136,7 +136,7 @@ class Requester:
             requester._subscription = await client.subscribe(f"{inbox}.*", cb=requester._on_reply)
         except nats.errors.Error as error:
             raise NoResponder(f"the connection takes no subscription: {error}") from error
-        call_directly(client, requester._subscription, requester._on_direct)
+        call_directly(client, requester._subscription, requester._on_direct, takes_headers=False)
         return requester
 
     @property

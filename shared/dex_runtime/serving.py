@@ -55,7 +55,7 @@ class Responder:
             on_request(Incoming(subject.decode(errors="replace"), payload, address))
 
         async def on_message(message: Msg) -> None:
-            # With headers of its own, or arrived before the next line was reached.
+            # Arrived before the next line but one was reached.
             on_request(Incoming(message.subject, message.data, ReplyAddress(self, message.reply)))
 
         # What is taken here goes on at once to queues that are bounded.
@@ -63,7 +63,7 @@ class Responder:
             subscription = await self._client.subscribe(subject, queue=queue, cb=on_message)
         except nats.errors.Error as error:
             raise NoResponder(f"the connection takes no subscription: {error}") from error
-        call_directly(self._client, subscription, on_direct)
+        call_directly(self._client, subscription, on_direct, takes_headers=True)
         return Service(self, self._client, subscription)
 
     async def settle(self) -> None:

@@ -4,12 +4,25 @@ from typing import Final
 
 import pytest
 
+from dex_engine.following import REFUSALS
 from dex_protocol import limits
 from dex_protocol.codec import encode
 from dex_protocol.commands import Cancel, Command
+from dex_protocol.events import (
+    Accepted,
+    Amended,
+    AnyEvent,
+    Canceled,
+    CanceledAll,
+    Expired,
+    Reduced,
+    Rejected,
+    Trade,
+)
 from dex_protocol.queries import BookQuery, StatusQuery
 from dex_protocol.receipts import Receipt
 from dex_protocol.specification import AskedPeerFields, SpecificationChange
+from dex_server.replication.commits import EVENT_BYTES_MAX
 from dex_server.replication.effects import Append, AppendConfirmed, Send
 from tests.builders import LONGEST_PEER, a_specification, buy, cancel_all, command, order, sell
 from tests.unit.server.harness import Harness, a_leader
@@ -39,6 +52,43 @@ def trades_count(receipt: Receipt) -> int:
 
 
 # --- Commits ------------------------------------------------------------------------------------
+
+_ID: Final = f"command_{LONGEST_PEER}_{LONG_TIMESTAMP}_{10**12 - 1}"
+_DECIMAL: Final = "9" * 18 + "." + "9" * 18
+_CONTENT: Final = "f" * 16
+_COUNT: Final = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Accepted(
+            order_id=_ID,
+            peer=LONGEST_PEER,
+            side="sell",
+            quantity=_DECIMAL,
+            type="market",
+            price=_DECIMAL,
+            time_in_force="gtd",
+            expires_at=_COUNT,
+            post_only=True,
+            self_trade="cancel_maker",
+            resting_quantity=_DECIMAL,
+        ),
+        Trade(_COUNT, _DECIMAL, _DECIMAL, _ID, _ID, "sell"),
+        Amended(_ID, _DECIMAL, _DECIMAL, "lost", _COUNT, _ID, _CONTENT, _DECIMAL),
+        Reduced(_ID, _DECIMAL),
+        Canceled(_ID, _DECIMAL, "too_many_makers", _ID, _CONTENT),
+        CanceledAll(_COUNT, _ID, _CONTENT),
+        Expired(_ID, _DECIMAL),
+        Rejected(LONGEST_PEER, max(REFUSALS, key=len), _CONTENT, _ID, _ID),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_no_event_of_a_command_is_longer_than_it_counts_before_it_is_encoded(
+    event: AnyEvent,
+) -> None:
+    assert len(encode(event)) + 1 <= EVENT_BYTES_MAX
 
 
 def test_command_whose_events_do_not_fit_opens_the_next_commit(leader: Harness) -> None:

@@ -34,7 +34,7 @@ ID_BYTES_MAX: Final = 70
 LONGEST_RECEIPT_BYTES: Final = RECEIPT_BYTES_MAX + FILL_BYTES_MAX * limits.MAKERS_COUNT_MAX
 """A receipt of as many trades as one command may make."""
 
-EVENT_BYTES_MAX: Final = 640
+EVENT_BYTES_MAX: Final = 512
 """One event of a command, with the longest ids and decimals."""
 
 HEAD_BYTES_MAX: Final = 300
@@ -51,8 +51,7 @@ class Waiting:
     """
 
     __slots__ = (
-        "_reply_bytes",
-        "_rest_bytes",
+        "_room",
         "arrived",
         "bytes",
         "cancels",
@@ -87,11 +86,14 @@ class Waiting:
                 cancels += 1
         self.orders = orders
         self.cancels = cancels
-        self._reply_bytes = 0
-        # What the receipts of all that is not executed yet take, if none of it is.
+        # What is left of the reply when it has the receipts of all that is not executed yet, if
+        # none of it is, and one more of the longest kind.
         commands = orders + cancels
-        self._rest_bytes = RETRY_BYTES_MAX * commands + RECEIPT_BYTES_MAX * (
-            len(elements) - commands
+        self._room = (
+            limits.PAYLOAD_BYTES_MAX
+            - LONGEST_RECEIPT_BYTES
+            - RETRY_BYTES_MAX * commands
+            - RECEIPT_BYTES_MAX * (len(elements) - commands)
         )
 
     @property
@@ -108,26 +110,24 @@ class Waiting:
             element = elements[place]
             if type(element) is not Receipt:
                 elements[place] = _retried(element, RetryReason.rate_limited, message)
-                self._rest_bytes += RECEIPT_BYTES_MAX - RETRY_BYTES_MAX
+                self._room -= RECEIPT_BYTES_MAX - RETRY_BYTES_MAX
 
     @property
     def has_room(self) -> bool:
         """Whether the receipt of one more command, of the longest kind, fits into the reply, with
         those of all that come after it."""
-        needed = self._reply_bytes + self._rest_bytes + LONGEST_RECEIPT_BYTES
-        return needed <= limits.PAYLOAD_BYTES_MAX
+        return self._room >= 0
 
     def add(self, receipt: Receipt) -> None:
         """Put in the receipt of the element that is next."""
-        is_command = type(self.elements[self.next]) is not Receipt
-        self._rest_bytes -= RETRY_BYTES_MAX if is_command else RECEIPT_BYTES_MAX
+        if type(self.elements[self.next]) is not Receipt:
+            self._room -= RECEIPT_BYTES_MAX - RETRY_BYTES_MAX
+            if receipt.trades:
+                self._room -= FILL_BYTES_MAX * len(receipt.trades)
+            elif receipt.canceled:
+                self._room -= ID_BYTES_MAX * len(receipt.canceled)
         self.next += 1
         self.receipts.append(receipt)
-        self._reply_bytes += RECEIPT_BYTES_MAX
-        if receipt.trades:
-            self._reply_bytes += FILL_BYTES_MAX * len(receipt.trades)
-        elif receipt.canceled:
-            self._reply_bytes += ID_BYTES_MAX * len(receipt.canceled)
 
     @property
     def is_begun(self) -> bool:
@@ -179,8 +179,8 @@ class Draft:
     __slots__ = (
         "_bytes",
         "_encoded",
+        "_encoded_count",
         "_events",
-        "_loose",
         "answers",
         "digest_value",
         "receipts",
@@ -194,10 +194,10 @@ class Draft:
         self.replies: list[Waiting] = []
         self.answers: list[tuple[ReplyTo, bytes]] = []
         self.digest_value = market.digest_value
-        # All events; the encoded ones of them, joined by commas; and the others.
+        # All events; the first of them encoded, joined by commas, and how many these are.
         self._events: list[AnyEvent] = []
         self._encoded: list[bytes] = []
-        self._loose: list[AnyEvent] = []
+        self._encoded_count = 0
         # What the commit has at most.
         self._bytes = HEAD_BYTES_MAX
 
@@ -227,7 +227,6 @@ class Draft:
     def add(self, market: Market, events: list[AnyEvent]) -> None:
         """Put in the events of what was executed last."""
         self._events += events
-        self._loose += events
         self._bytes += EVENT_BYTES_MAX * len(events)
         self.digest_value = market.digest_value
 
@@ -242,12 +241,12 @@ class Draft:
 
     def encode(self) -> None:
         """Encode what is not encoded yet, so that it counts as long as it is."""
-        loose = self._loose
+        loose = self._events[self._encoded_count :]
         if loose:
             encoded = encoded_events(loose)
             self._encoded.append(encoded)
+            self._encoded_count = len(self._events)
             self._bytes += len(encoded) + 1 - EVENT_BYTES_MAX * len(loose)
-            self._loose = []
 
 
 def encoded_events(events: list[AnyEvent]) -> bytes:
