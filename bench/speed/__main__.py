@@ -3,7 +3,7 @@
 Stages are measured one after the other, each in rounds; see rounds.py. What is claimed, and what
 was found, is printed; a claim that is missed is no error, since the machine may be at fault.
 
-    uv run just bench --only execute --only structure
+    uv run just bench --only execute --only dense_book
 """
 
 from pathlib import Path

@@ -93,23 +93,33 @@ EXECUTE: Final = Stage(
     ),
 )
 
-# --- structure, one_level -----------------------------------------------------------------------
+# --- dense_book, sparse_book, one_level ---------------------------------------------------------
 
 _TEXTBOOK: Final = "textbook"
 _LIQUIBOOK: Final = "liquibook"
 
 
 @asynccontextmanager
-async def _structure(scale: Scale) -> AsyncIterator[Sequence[Figure]]:
-    steps = 50_000 if scale.is_quick else 500_000
-    with _on_file(flows.make(resting=RESTING, steps=steps, seed=SEED)) as file:
-        yield _books(file)
+async def _dense_book(scale: Scale) -> AsyncIterator[Sequence[Figure]]:
+    with _on_file(_books_flow(scale, flows.DISTANCE)) as file:
+        yield [*_books(file), *_books_ready_made(file)]
+
+
+@asynccontextmanager
+async def _sparse_book(scale: Scale) -> AsyncIterator[Sequence[Figure]]:
+    with _on_file(_books_flow(scale, flows.SPARSE_DISTANCE)) as file:
+        yield [*_books(file), *_books_ready_made(file)]
 
 
 @asynccontextmanager
 async def _one_level(scale: Scale) -> AsyncIterator[Sequence[Figure]]:
     with _on_file(flows.one_level(10_000 if scale.is_quick else 50_000, SEED)) as file:
         yield _books(file)
+
+
+def _books_flow(scale: Scale, distance: int) -> flows.Flow:
+    steps = 50_000 if scale.is_quick else 500_000
+    return flows.make(resting=RESTING, steps=steps, seed=SEED, distance=distance)
 
 
 def _books(file: Path) -> list[Figure]:
@@ -120,15 +130,33 @@ def _books(file: Path) -> list[Figure]:
     ]
 
 
-STRUCTURE: Final = Stage(
-    name="structure",
+def _books_ready_made(file: Path) -> list[Figure]:
+    liquibook = _rival("liquibook", in_child("liquibook_ready_made", file))
+    return [
+        Figure(f"{_OURS} ready made", RATE, in_child("book_ready_made", file).number()),
+        Figure(f"{_TEXTBOOK} ready made", RATE, in_child("textbook_ready_made", file).number()),
+        Figure(f"{_LIQUIBOOK} ready made", RATE, liquibook),
+    ]
+
+
+_OF_BOOKS: Final = (
+    Claim(figure=_OURS, against=(_TEXTBOOK,), ratio=1.8),
+    Claim(figure=_OURS, against=(_LIQUIBOOK,), ratio=2.0),
+)
+
+DENSE_BOOK: Final = Stage(
+    name="dense_book",
     title="book and matching alone, on the flow of execute, against a sorted dict of dicts, and "
-    "against C++ behind SWIG; orders are made beforehand",
-    open=_structure,
-    claims=(
-        Claim(figure=_OURS, against=(_TEXTBOOK,), ratio=1.8),
-        Claim(figure=_OURS, against=(_LIQUIBOOK,), ratio=2.0),
-    ),
+    "against C++ behind SWIG, making orders included: some 11 orders stand at a price",
+    open=_dense_book,
+    claims=_OF_BOOKS,
+)
+
+SPARSE_BOOK: Final = Stage(
+    name="sparse_book",
+    title="the same where the 10,000 orders stand at some 6,000 prices, which come and go",
+    open=_sparse_book,
+    claims=_OF_BOOKS,
 )
 
 ONE_LEVEL: Final = Stage(
@@ -262,7 +290,8 @@ APPLY: Final = Stage(
 
 STAGES: Final = (
     EXECUTE,
-    STRUCTURE,
+    DENSE_BOOK,
+    SPARSE_BOOK,
     ONE_LEVEL,
     LARGE_BOOK,
     LEADER_CPU,

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from bench.speed.textbook import TextbookBook, TextbookOrder
 from deploy.keys import LOAD_PEERS
-from dex_protocol.commands import Cancel, Command, Submit
+from dex_protocol.commands import Cancel, Command, Side, Submit
 from dex_protocol.ids import make_id
 from dex_protocol.numbers import Scale
 
@@ -38,6 +38,10 @@ MIDDLE: Final = 1_000_000
 DISTANCE: Final = 100
 """Mean distance of a resting order from the touch, in ticks (it falls off exponentially): 10,000
 orders stand at some 900 prices, about 50 at those near the touch."""
+
+SPARSE_DISTANCE: Final = 2_000
+"""The same where ticks are small beside the spread, as at most exchanges of today: 10,000 orders
+stand at some 6,000 prices, three of four alone, so that levels come and go with them."""
 
 QUANTITY_MAX: Final = 1_000
 """In lots; quantities are even between 1 and this."""
@@ -87,33 +91,46 @@ class Flow(Struct, frozen=True):
 # --- Making flows -------------------------------------------------------------------------------
 
 
-def resting_orders(count: int, random: Random) -> Iterator[Submitted]:
+def side_of(step: Submitted) -> Side:
+    """Name its side as the exchange does."""
+    return "buy" if step.is_buy else "sell"
+
+
+def resting_orders(count: int, random: Random, distance: int = DISTANCE) -> Iterator[Submitted]:
     """Make orders that rest on both sides of the middle, and never meet."""
     for number in range(1, count + 1):
         is_buy = random.random() < 0.5
-        distance = 1 + _distance(random)
-        price = max(1, MIDDLE - distance) if is_buy else MIDDLE + distance
+        away = 1 + _ticks(random, distance)
+        price = max(1, MIDDLE - away) if is_buy else MIDDLE + away
         yield Submitted(number, random.randrange(len(PEERS)), is_buy, price, _quantity(random))
 
 
-def make(*, resting: int, steps: int, seed: int, with_cancels: bool = True) -> Flow:
-    """Make a flow; without cancels the book grows by most of the steps."""
+def make(
+    *, resting: int, steps: int, seed: int, with_cancels: bool = True, distance: int = DISTANCE
+) -> Flow:
+    """Make a flow; without cancels the book grows by most of the steps.
+
+    `distance` is the mean one of resting orders from the touch, in ticks.
+    """
     random = Random(seed)
     book = TextbookBook()
-    before = list(resting_orders(resting, random))
+    before = list(resting_orders(resting, random, distance))
     for each in before:
         book.submit(textbook_order(each))
-    maker = _Maker(book, [each.number for each in before], random)
+    maker = _Maker(book, [each.number for each in before], random, distance)
     share = CANCELS / resting if with_cancels else 0.0
     after = list(islice(maker.steps(resting + 1, share), steps))
     return Flow(before, after, len(book.orders))
 
 
 class _Maker:
-    def __init__(self, book: TextbookBook, open_numbers: list[int], random: Random) -> None:
+    def __init__(
+        self, book: TextbookBook, open_numbers: list[int], random: Random, distance: int
+    ) -> None:
         self._book = book
         self._open = open_numbers
         self._random = random
+        self._distance = distance
 
     def steps(self, first: int, share: float) -> Iterator[Step]:
         random, book = self._random, self._book
@@ -151,8 +168,8 @@ class _Maker:
             others = [peer for peer in range(len(PEERS)) if peer not in met]
             if others:
                 return Submitted(number, random.choice(others), is_buy, price, quantity)
-        distance = 1 + _distance(random)
-        price = max(1, touch - distance) if is_buy else touch + distance
+        away = 1 + _ticks(random, self._distance)
+        price = max(1, touch - away) if is_buy else touch + away
         return Submitted(number, random.randrange(len(PEERS)), is_buy, price, _quantity(random))
 
     def _met(self, *, is_buy: bool, price: int, quantity: int) -> list[int]:
@@ -165,8 +182,8 @@ class _Maker:
         return met
 
 
-def _distance(random: Random) -> int:
-    return int(random.expovariate(1 / DISTANCE))
+def _ticks(random: Random, mean: int) -> int:
+    return int(random.expovariate(1 / mean))
 
 
 def _quantity(random: Random) -> int:
@@ -216,7 +233,7 @@ def command_of(step: Step) -> Command:
     peer = PEERS[step.peer]
     if isinstance(step, Submitted):
         return Submit(
-            side="buy" if step.is_buy else "sell",
+            side=side_of(step),
             quantity=LOT.text(step.quantity),
             order_id=make_id("order", peer, TIMESTAMP, step.number),
             price=TICK.text(step.price),
@@ -229,13 +246,7 @@ def command_of(step: Step) -> Command:
 
 def textbook_order(step: Submitted) -> TextbookOrder:
     """Put an order as the textbook does."""
-    return TextbookOrder(
-        step.number,
-        peer=step.peer,
-        is_buy=step.is_buy,
-        price=step.price,
-        quantity=step.quantity,
-    )
+    return TextbookOrder(step.number, step.peer, step.is_buy, step.price, step.quantity)
 
 
 def batches(steps: Iterable[Step], size: int) -> Iterator[tuple[str, list[Command]]]:

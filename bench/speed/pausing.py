@@ -21,6 +21,7 @@ from time import perf_counter
 from bench.speed import logs
 from bench.speed.leader import SPECIFICATION, Leader
 from dex_server import snapshotting
+from dex_server.collecting import keep_collections_short
 from dex_server.replication.ports import Position
 
 Requests = Iterator[tuple[str, bytes]]
@@ -34,8 +35,9 @@ def pauses(file: str, resting: str, taken: str) -> dict[str, float]:
         resting: How many of them come before anything is measured.
         taken: How many after those come before the snapshot; the others while it is written.
     """
-    # The collector has what a whole server has loaded to walk.
+    # As a server begins: the collector finds all that it has loaded.
     import_module("dex_server.cli")
+    keep_collections_short()
     leader = Leader()
     with Path(file).open("rb") as stream:
         requests = logs.read_requests(stream)

@@ -2,14 +2,20 @@
 
 No events, no receipts, no remembered ids: adding, removing and walking. What stands around our book
 here carries plans out on it, and finds an order by its number to cancel it, as the textbook does.
+
+Whoever uses a book makes an object of each order, and how dear that is belongs to the book: the
+clock runs from an order's number, peer, side, price and quantity to where it rests, or what it has
+met. The trials of orders that are ready made leave that out.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bench.speed import flows
 from bench.speed.clocked import rate, set_aside
 from bench.speed.textbook import TextbookBook, TextbookOrder
-from dex_engine.book import Book
+from dex_engine.book import Book, BookSide
 from dex_engine.matching import plan
 from dex_engine.order import Order
 from dex_protocol import limits
@@ -22,35 +28,18 @@ class OurBook:
         self._book = Book()
         self.orders: dict[int, Order] = {}
 
-    def submit(self, number: int, order: Order) -> None:
+    def submit(self, order: Order) -> None:
         """Match an order, and rest what is left of it."""
         book = self._book
-        is_buy = order.side == "buy"
-        makers = book.asks if is_buy else book.bids
-        left = order.quantity
-        if makers.reaches(order.price):
-            planned = plan(
-                makers,
-                limit=makers.rank(order.price),
-                quantity=left,
-                peer=order.peer,
-                self_trade=order.self_trade,
-                whole=False,
-                makers_max=limits.MAKERS_COUNT_MAX,
-            )
-            left = planned.left
-            for step in planned.steps:
-                maker = step.maker
-                if step.quantity < maker.remaining:
-                    makers.lower(maker, step.quantity)
-                else:
-                    makers.remove(maker)
-                    # The book knows no numbers; in a market the order's id is its key.
-                    del self.orders[maker.acceptance]
-        if left:
-            order.remaining = left
-            (book.bids if is_buy else book.asks).add(order)
-            self.orders[number] = order
+        if order.side == "buy":
+            makers, own = book.asks, book.bids
+        else:
+            makers, own = book.bids, book.asks
+        if makers.reaches(order.price) and not self._match(order, makers):
+            return
+        own.add(order)
+        # The book knows no ids; its acceptance stands for it.
+        self.orders[order.acceptance] = order
 
     def cancel(self, number: int) -> None:
         """Take a resting order out."""
@@ -58,71 +47,133 @@ class OurBook:
         book = self._book
         (book.bids if order.side == "buy" else book.asks).remove(order)
 
+    def _match(self, order: Order, makers: BookSide) -> int:
+        planned = plan(
+            makers,
+            limit=makers.rank(order.price),
+            quantity=order.quantity,
+            peer=order.peer,
+            self_trade=order.self_trade,
+            whole=False,
+            makers_max=limits.MAKERS_COUNT_MAX,
+        )
+        for step in planned.steps:
+            maker = step.maker
+            if step.quantity < maker.remaining:
+                makers.lower(maker, step.quantity)
+            else:
+                makers.remove(maker)
+                del self.orders[maker.acceptance]
+        if planned.left:
+            order.remaining = planned.left
+        return planned.left
+
 
 def our_order(step: flows.Submitted) -> Order:
-    """Put an order as our book takes it; its number stands for its id."""
+    """Put an order as our book takes it; its number stands for its acceptance."""
+    peer, side = flows.PEERS[step.peer], flows.side_of(step)
     return Order(
-        order_id="",
-        peer=flows.PEERS[step.peer],
-        side="buy" if step.is_buy else "sell",
-        type="limit",
-        price=step.price,
-        quantity=step.quantity,
-        time_in_force="gtc",
-        expires_at=0,
-        post_only=False,
-        self_trade="cancel_taker",
-        acceptance=step.number,
+        "",
+        peer,
+        side,
+        "limit",
+        step.price,
+        step.quantity,
+        "gtc",
+        0,
+        False,
+        "cancel_taker",
+        step.number,
+        step.quantity,
     )
 
 
 def book(file: str) -> float:
     """Carry out a flow's steps on our book; commands a second."""
-    flow = flows.read(Path(file))
-    steps = [
-        (step.number, our_order(step)) if isinstance(step, flows.Submitted) else step.order
-        for step in flow.steps
-    ]
-    resting = [(step.number, our_order(step)) for step in flow.resting]
-    set_aside()
-    ours = OurBook()
-    for each in resting:
-        ours.submit(*each)
 
-    def run() -> None:
+    def put(step: flows.Submitted) -> tuple[Any, ...]:
+        peer, side = flows.PEERS[step.peer], flows.side_of(step)
+        return step.number, peer, side, step.price, step.quantity
+
+    def run(ours: OurBook, steps: list[Any]) -> None:
+        submit, cancel = ours.submit, ours.cancel
         for step in steps:
-            if isinstance(step, int):
-                ours.cancel(step)
+            if type(step) is int:
+                cancel(step)
             else:
-                ours.submit(*step)
+                number, peer, side, price, quantity = step
+                submit(
+                    Order(
+                        "",
+                        peer,
+                        side,
+                        "limit",
+                        price,
+                        quantity,
+                        "gtc",
+                        0,
+                        False,
+                        "cancel_taker",
+                        number,
+                        quantity,
+                    )
+                )
 
-    found = rate(len(steps), run)
-    after = flow.resting_after
-    assert len(ours.orders) == after, f"expected {after} orders, found {len(ours.orders)}"
-    return found
+    return _found(file, OurBook, put, run)
+
+
+def book_ready_made(file: str) -> float:
+    """Carry out a flow's steps on our book with orders that are there already."""
+    return _found(file, OurBook, our_order, _run_ready_made)
 
 
 def textbook(file: str) -> float:
     """Carry out a flow's steps on the textbook's book; commands a second."""
-    flow = flows.read(Path(file))
-    steps = [
-        flows.textbook_order(step) if isinstance(step, flows.Submitted) else step.order
-        for step in flow.steps
-    ]
-    resting = [flows.textbook_order(step) for step in flow.resting]
-    set_aside()
-    theirs = TextbookBook()
-    for each in resting:
-        theirs.submit(each)
 
-    def run() -> None:
+    def put(step: flows.Submitted) -> tuple[Any, ...]:
+        return step.number, step.peer, step.is_buy, step.price, step.quantity
+
+    def run(theirs: TextbookBook, steps: list[Any]) -> None:
+        submit, cancel = theirs.submit, theirs.cancel
         for step in steps:
-            if isinstance(step, TextbookOrder):
-                theirs.submit(step)
+            if type(step) is int:
+                cancel(step)
             else:
-                theirs.cancel(step)
+                number, peer, is_buy, price, quantity = step
+                submit(TextbookOrder(number, peer, is_buy, price, quantity))
 
-    found = rate(len(steps), run)
+    return _found(file, TextbookBook, put, run)
+
+
+def textbook_ready_made(file: str) -> float:
+    """Carry out a flow's steps on the textbook's book with orders that are there already."""
+    return _found(file, TextbookBook, flows.textbook_order, _run_ready_made)
+
+
+def _run_ready_made(book: OurBook | TextbookBook, steps: list[Any]) -> None:
+    submit, cancel = book.submit, book.cancel
+    for step in steps:
+        if type(step) is int:
+            cancel(step)
+        else:
+            submit(step)
+
+
+def _found(
+    file: str,
+    make: Callable[[], Any],
+    put: Callable[[flows.Submitted], Any],
+    run: Callable[[Any, list[Any]], None],
+) -> float:
+    # Steps are what `put` makes of an order, and the number of one to cancel.
+    flow = flows.read(Path(file))
+    resting = [put(step) for step in flow.resting]
+    steps = [put(step) if isinstance(step, flows.Submitted) else step.order for step in flow.steps]
     after = flow.resting_after
-    assert len(theirs.orders) == after, f"expected {after} orders, found {len(theirs.orders)}"
+    del flow
+    set_aside()
+    book = make()
+    run(book, resting)
+    found = rate(len(steps), lambda: run(book, steps))
+    assert len(book.orders) == after, f"expected {after} orders, found {len(book.orders)}"
     return found

@@ -17,7 +17,8 @@ class TextbookOrder:
 
     __slots__ = ("is_buy", "number", "peer", "price", "remaining")
 
-    def __init__(self, number: int, *, peer: int, is_buy: bool, price: int, quantity: int) -> None:
+    # By position: by name it takes 430 ns to make one, instead of 180.
+    def __init__(self, number: int, peer: int, is_buy: bool, price: int, quantity: int) -> None:
         self.number = number
         self.peer = peer
         self.is_buy = is_buy

@@ -11,6 +11,10 @@ MASK: Final = 2**64 - 1
 """Keeps a sum of keys in 64 bits."""
 
 
+_BEGUN: Final = blake2b(digest_size=8)
+# A copy of it is made in half the time of another one.
+
+
 def key_of(order_id: str, side: str, price: int, priority: int) -> int:
     """Give an order's factor in the digest: 64 bits.
 
@@ -20,10 +24,11 @@ def key_of(order_id: str, side: str, price: int, priority: int) -> int:
         price: In ticks.
         priority: The number of its entry into the queue of its price, from 1.
     """
-    text = f"{order_id}|{side}|{price}|{priority}"
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+    hashed = _BEGUN.copy()
+    hashed.update(f"{order_id}|{side}|{price}|{priority}".encode())
+    return int.from_bytes(hashed.digest(), "little")
 
 
-def digest_text(digest: int) -> str:
-    """Write a digest as the wire has it: 16 hex digits."""
-    return f"{digest:016x}"
+def digest_text(total: int) -> str:
+    """Write a digest, given the whole sum, as the wire has it: 16 hex digits."""
+    return f"{total & MASK:016x}"

@@ -80,7 +80,8 @@ def execute(market: ReplicatedState, command: Command, peer_name: str) -> Execut
     pair = None
     if command_id is not UNSET:
         pair = pair_of(command_id)
-        if peer is not None and (pair in peer.window.outcomes or pair <= peer.window.forgotten):
+        # One above all others was never used: most are.
+        if peer is not None and pair <= peer.window.highest and peer.window.knows(pair):
             return Executed(_remembered(market, peer, command, pair), [])
     return _EXECUTE[type(command)](market, command, peer_name, peer, pair)
 
@@ -224,7 +225,7 @@ def _submit(
         command.self_trade,
         quantity_text if planned is None else lot.text(resting),
     )
-    market.enter(order, resting, pair)
+    market.enter(order, resting, pair, peer)
     if planned is None:
         # As `order_receipt` would write it, in a third of the time.
         receipt = Receipt("new", order_id, UNSET, ZERO, quantity_text, UNSET, [], 1, UNSET, False)
@@ -324,30 +325,28 @@ def _carry_out(
 ) -> list[Fill]:
     """Establish a plan's facts and write them down; the trades in the order they happened."""
     rules = market.rules
+    lot_text, tick_text = rules.lot.text, rules.tick.text
+    taker_id, taker_side = taker.order_id, taker.side
     fills: list[Fill] = []
     for step in planned.steps:
-        maker = step.maker
-        quantity = rules.lot.text(step.quantity)
+        maker, lots = step.maker, step.quantity
+        quantity = lot_text(lots)
         if step.meeting == "trade":
-            price = rules.tick.text(maker.price)
-            trade_id = market.next_trade_id
-            events.append(
-                Trade(trade_id, price, quantity, maker.order_id, taker.order_id, taker.side)
-            )
-            fills.append(Fill(trade_id, price, quantity, maker.order_id))
-            market.trade(
-                trade_id, maker=maker, taker=taker, price=maker.price, quantity=step.quantity
-            )
+            ticks = maker.price
+            price, maker_id, trade_id = tick_text(ticks), maker.order_id, market.next_trade_id
+            events.append(Trade(trade_id, price, quantity, maker_id, taker_id, taker_side))
+            fills.append(Fill(trade_id, price, quantity, maker_id))
+            market.trade(trade_id, maker, taker, ticks, lots)
         elif step.meeting == "remove":
             events.append(Canceled(maker.order_id, quantity, "self_trade"))
             market.take_off(maker, "canceled")
         else:
             events.append(Reduced(maker.order_id, quantity))
-            market.reduce(maker, step.quantity)
-            events.append(Reduced(taker.order_id, quantity))
-            market.reduce(taker, step.quantity)
+            market.reduce(maker, lots)
+            events.append(Reduced(taker_id, quantity))
+            market.reduce(taker, lots)
     if rest_reason is not None and planned.left > 0:
-        events.append(Canceled(taker.order_id, rules.lot.text(planned.left), rest_reason))
+        events.append(Canceled(taker_id, lot_text(planned.left), rest_reason))
         market.take_off(taker, "canceled")
     return fills
 

@@ -12,7 +12,6 @@ why a command was refused, and whether something was due.
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 from msgspec import UNSET, UnsetType
@@ -39,8 +38,7 @@ from dex_protocol.events import (
     Trade,
 )
 from dex_protocol.ids import SERVER_NAMED_END, Kind, Pair, head_of, is_peer, own_pair, parse_id
-from dex_protocol.limits import CONVERSIONS_COUNT_MAX
-from dex_protocol.numbers import COUNT_MAX, ZERO, Scale, normal, units
+from dex_protocol.numbers import COUNT_MAX, ZERO, normal
 from dex_protocol.reasons import Reason
 from dex_protocol.specification import (
     DECIMAL_FIELDS,
@@ -68,6 +66,9 @@ _EVENTLESS: Final = frozenset(
 
 REFUSALS: Final = frozenset(reason.name for reason in Reason if reason not in _EVENTLESS)
 """The reasons that a `rejected` may have."""
+
+_NOBODY: Final = ("", Pair(0))
+"""What an id names that is none."""
 
 _TAKERS_END: Final = frozenset({"ioc", "market", "self_trade", "too_many_makers"})
 """Why the rest of a taker is taken off."""
@@ -100,7 +101,13 @@ def apply(state: ReplicatedState, event: AnyEvent) -> None:
     Raises:
         InvariantViolated, AssertionError, KeyError, ValueError: it is impossible in this state.
     """
-    _APPLY[type(event)](Reading(state), event)
+    if not state.is_open and type(event) is not MarketOpened:
+        _refuse("the market is not open")
+    undo = Undo(state)
+    try:
+        _APPLY[type(event)](Reading(state, undo), event)
+    finally:
+        undo.end()
 
 
 class Reading:
@@ -108,7 +115,7 @@ class Reading:
 
     Attributes:
         state: What is being changed.
-        undo: Takes note of it; None where nobody will take it back.
+        undo: Takes note of it.
         events: The commit's; None of an event by itself.
         is_beginning: Whether all of them were housekeeping, or began the term.
         taker: The order whose doing the next events are, if it was read here.
@@ -133,7 +140,7 @@ class Reading:
     def __init__(
         self,
         state: ReplicatedState,
-        undo: Undo | None = None,
+        undo: Undo,
         events: Sequence[AnyEvent] | None = None,
     ) -> None:
         """Begin a commit, or an event by itself."""
@@ -178,10 +185,10 @@ class Reading:
         self.is_taken_off = False
         self.owed = 0
 
-    def touch(self, order: Order) -> None:
-        """Keep an order as it is, before anything of it changes."""
-        if self.undo is not None:
-            self.undo.touches(order)
+    def begin_command(self) -> None:
+        """End the command before, and begin one without a taker."""
+        self.end_command()
+        self.state.begin_command()
 
     def current_taker(self) -> Order:
         """Give the order whose doing the next events are, while it has something left."""
@@ -210,10 +217,8 @@ def _opened(reading: Reading, event: MarketOpened) -> None:
 
 
 def _changed(reading: Reading, event: MarketChanged) -> None:
-    reading.end_command()
+    reading.begin_command()
     state = reading.state
-    state.begin_command()
-    _check_open(state)
     specification, new_state = event.specification, event.state
     if state.state == "closed":
         _refuse("a closed market changes no more")
@@ -265,92 +270,136 @@ def _leader(reading: Reading, event: LeaderChanged) -> None:
         _refuse(f"{event.server[:80]!r} names no server")
     if event.protocol < 1 or event.rules < 1:
         _refuse(f"protocol {event.protocol}, rules {event.rules}")
-    _check_open(state)
     state.begin_term(event.term, event.server)
 
 
-def _check_open(state: ReplicatedState) -> None:
-    if not state.is_open:
-        _refuse("the market is not open")
-
-
 def _check_trading(state: ReplicatedState) -> None:
-    if state.state != "trading" or not state.is_open:
+    if state.state != "trading":
         _refuse(f"a market that is {state.state} takes cancels only")
 
 
 # --- Orders -------------------------------------------------------------------------------------
 
+# Most of what is followed are orders and cancels whose ids are above all that their peers used.
+# `_accepted` and `_canceled` ask all that is to be asked of those without calling anybody, and
+# leave their outcomes to be remembered all in one go; what is otherwise, or wrong, goes on to
+# functions that ask each question by itself. So a commit is followed in 5 µs an event, instead of
+# 8.
+
 
 def _accepted(reading: Reading, event: Accepted) -> None:
-    reading.end_command()
+    if reading.taker is not None:
+        reading.end_command()
+    reading.is_beginning = False
+    reading.canceled = 0
     state = reading.state
-    _check_trading(state)
     rules = state.rules
-    pair = _own_pair(event.order_id, "order", event.peer)
-    if event.peer not in state.peers or pair >= SERVER_NAMED_END:
-        _check_new(state, event.peer, pair)
-    if pair < SERVER_NAMED_END and pair != state.next_server_named:
-        _refuse(f"{event.order_id} is not the next name that a server gives")
-    quantity = _steps(state.rules.lot, event.quantity)
+    if state.state != "trading":
+        _check_trading(state)
+    order_id, name = event.order_id, event.peer
+    peer = state.peers.get(name)
+    named, pair = parse_id(order_id, "order") or _NOBODY
+    window = None if peer is None else peer.window
+    if window is None or named != name or pair <= window.highest or pair < SERVER_NAMED_END:
+        window = None
+        pair = _accepted_pair(reading, order_id, name)
+    quantity_text = event.quantity
+    quantity = rules.lots(quantity_text)
+    if not rules.quantity_min <= quantity <= rules.quantity_max:
+        _check_quantity(state, quantity)
+    side, price_text, expires_at = event.side, event.price, event.expires_at
+    if event.type == "limit" and event.time_in_force == "gtc" and expires_at is UNSET:
+        # As most of them are.
+        may_rest, expires_at = True, 0
+    else:
+        may_rest, expires_at = _check_terms(state, event)
     price = 0
-    is_limit = event.type == "limit"
-    in_force = event.time_in_force
-    may_rest = is_limit and in_force in ("gtc", "gtd")
-    if is_limit:
-        if event.price is UNSET:
-            _refuse(f"limit order {event.order_id} has no price")
-        price = _steps(state.rules.tick, event.price)
-        _check_price(state, event.side, price)
+    if price_text is not UNSET:
+        price = rules.ticks(price_text)
+        if price > rules.price_max or rules.has_band:
+            _check_price(state, side, price)
         if price * quantity < rules.notional_min:
-            _refuse(f"{event.order_id} is below the least notional")
-    elif event.price is not UNSET or in_force not in ("ioc", "fok"):
-        _refuse(f"market order {event.order_id} has a price, or stays in force")
-    _check_quantity(state, quantity)
-    expires_at = 0
-    if in_force == "gtd":
-        if event.expires_at is UNSET or not state.time < event.expires_at <= COUNT_MAX:
-            _refuse(f"{event.order_id} expires at {event.expires_at}, accepted at {state.time}")
-        expires_at = event.expires_at
-    elif event.expires_at is not UNSET:
-        _refuse(f"{event.order_id} is {in_force}, and expires")
-    if event.post_only and not may_rest:
-        _refuse(f"{event.order_id} is post-only, and cannot rest")
-    resting = (
-        0 if event.resting_quantity == ZERO else _steps(state.rules.lot, event.resting_quantity)
-    )
+            _refuse(f"{order_id} is below the least notional")
+    elif event.type == "limit":
+        _refuse(f"limit order {order_id} has no price")
+    rest_text = event.resting_quantity
+    if rest_text == quantity_text:
+        resting = quantity
+    else:
+        resting = 0 if rest_text == ZERO else rules.lots(rest_text)
     if resting and not (may_rest and resting <= quantity):
-        _refuse(f"{resting} lots of {event.order_id} rest, {in_force} of {quantity}")
+        _refuse(f"{resting} lots of {order_id} rest, {event.time_in_force} of {quantity}")
     order = Order(
-        order_id=event.order_id,
-        peer=event.peer,
-        side=event.side,
-        type=event.type,
-        price=price,
-        quantity=quantity,
-        time_in_force=in_force,
-        expires_at=expires_at,
-        post_only=event.post_only,
-        self_trade=event.self_trade,
-        acceptance=state.next_acceptance,
+        order_id,
+        name,
+        side,
+        event.type,
+        price,
+        quantity,
+        event.time_in_force,
+        expires_at,
+        event.post_only,
+        event.self_trade,
+        state.next_acceptance,
     )
-    if reading.undo is not None:
-        reading.undo.enters(order)
-    state.enter(order, resting, pair)
+    reading.undo.entered.append(order)
+    if window is None:
+        state.enter(order, resting, pair)
+    else:
+        if not window.newer:
+            reading.undo.windows.append(window)
+        window.highest = pair
+        window.newer[pair] = order
+        state.enter(order, resting, None, peer)
+    if resting == quantity:
+        # Nothing of it may trade, so when it meets nobody it did all that it can.
+        best = state.book.asks.best if side == "buy" else state.book.bids.best
+        if best is None or (best.price > price if side == "buy" else best.price < price):
+            reading.taker = None
+            reading.is_taken_off = False
+            return
     reading.begin_taking(order)
 
 
-def _amended(reading: Reading, event: Amended) -> None:
-    reading.end_command()
+def _check_terms(state: ReplicatedState, event: Accepted) -> tuple[bool, int]:
+    # Whether anything of it may rest, and when it expires, or 0.
+    in_force, expires_at = event.time_in_force, event.expires_at
+    may_rest = event.type == "limit" and in_force in ("gtc", "gtd")
+    if event.type != "limit" and (event.price is not UNSET or in_force not in ("ioc", "fok")):
+        _refuse(f"market order {event.order_id} has a price, or stays in force")
+    if event.post_only and not may_rest:
+        _refuse(f"{event.order_id} is post-only, and cannot rest")
+    if in_force == "gtd":
+        if expires_at is UNSET or not state.time < expires_at <= COUNT_MAX:
+            _refuse(f"{event.order_id} expires at {expires_at}, accepted at {state.time}")
+        return may_rest, expires_at
+    if expires_at is not UNSET:
+        _refuse(f"{event.order_id} is {in_force}, and expires")
+    return may_rest, 0
+
+
+def _accepted_pair(reading: Reading, order_id: str, name: str) -> Pair:
+    # All questions about an order's id.
     state = reading.state
-    state.begin_command()
+    pair = _own_pair(order_id, "order", name)
+    if pair >= SERVER_NAMED_END:
+        _check_new(reading, name, pair)
+        return pair
+    if name not in state.peers:
+        _check_new(reading, name, pair)
+    if pair != state.next_server_named:
+        _refuse(f"{order_id} is not the next name that a server gives")
+    return pair
+
+
+def _amended(reading: Reading, event: Amended) -> None:
+    reading.begin_command()
+    state = reading.state
     _check_trading(state)
     order = _open_order(state, event.order_id)
-    pair = _command_pair(state, event.command_id, event.content, order.peer)
-    price, quantity = _steps(state.rules.tick, event.price), _steps(state.rules.lot, event.quantity)
-    resting = (
-        0 if event.resting_quantity == ZERO else _steps(state.rules.lot, event.resting_quantity)
-    )
+    pair = _command_pair(reading, event.command_id, event.content, order.peer)
+    price, quantity = state.rules.ticks(event.price), state.rules.lots(event.quantity)
+    resting = 0 if event.resting_quantity == ZERO else state.rules.lots(event.resting_quantity)
     left = quantity - order.filled
     if left <= 0:
         _refuse(f"{event.order_id} amended to {quantity} lots, of which {order.filled} are filled")
@@ -368,7 +417,7 @@ def _amended(reading: Reading, event: Amended) -> None:
     is_changed = loses_place or quantity != order.quantity
     if event.version != order.version + is_changed:
         _refuse(f"{event.order_id} has version {event.version} after {order.version}")
-    reading.touch(order)
+    reading.undo.touches(order)
     state.amend(
         order,
         price=price,
@@ -399,12 +448,12 @@ def _trade(reading: Reading, event: Trade) -> None:
         _refuse(f"{taker.order_id} trades with its own peer's {maker.order_id}")
     if taker.post_only:
         _refuse(f"{taker.order_id} is post-only, and takes")
-    price, quantity = _steps(state.rules.tick, event.price), _steps(state.rules.lot, event.quantity)
+    price, quantity = state.rules.ticks(event.price), state.rules.lots(event.quantity)
     if price != maker.price:
         _refuse(f"trade {event.trade_id} at {price}, its maker stands at {maker.price}")
     _check_fits(maker, taker, quantity)
-    reading.touch(maker)
-    state.trade(event.trade_id, maker=maker, taker=taker, price=price, quantity=quantity)
+    reading.undo.touches(maker)
+    state.trade(event.trade_id, maker, taker, price, quantity)
 
 
 def _reduced(reading: Reading, event: Reduced) -> None:
@@ -412,7 +461,7 @@ def _reduced(reading: Reading, event: Reduced) -> None:
     taker = reading.current_taker()
     if taker.self_trade != "decrement" or taker.time_in_force == "fok" or taker.post_only:
         _refuse(f"{taker.order_id} reduces nothing")
-    quantity = _steps(state.rules.lot, event.quantity)
+    quantity = state.rules.lots(event.quantity)
     if event.order_id == taker.order_id:
         if quantity != reading.owed:
             _refuse(f"{taker.order_id} reduced by {quantity} lots, its maker by {reading.owed}")
@@ -424,7 +473,7 @@ def _reduced(reading: Reading, event: Reduced) -> None:
     if maker.peer != taker.peer:
         _refuse(f"{taker.order_id} reduces another peer's {maker.order_id}")
     _check_fits(maker, taker, quantity)
-    reading.touch(maker)
+    reading.undo.touches(maker)
     state.reduce(maker, quantity)
     reading.owed = quantity
 
@@ -448,21 +497,68 @@ def _check_fits(maker: Order, taker: Order, quantity: int) -> None:
 
 
 def _canceled(reading: Reading, event: Canceled) -> None:
+    command_id, content = event.command_id, event.content
+    if command_id is UNSET or content is UNSET or event.reason != "requested":
+        _canceled_otherwise(reading, event)
+        return
+    state = reading.state
+    order_id = event.order_id
+    name, pair = parse_id(command_id, "command") or _NOBODY
+    peer = state.peers.get(name)
+    order = None if peer is None else peer.buys.get(order_id) or peer.sells.get(order_id)
+    if (
+        peer is None
+        or order is None
+        or pair <= peer.window.highest
+        or pair < SERVER_NAMED_END
+        or not is_content(content)
+    ):
+        _canceled_otherwise(reading, event)
+        return
+    if reading.taker is not None:
+        reading.end_command()
+    reading.is_beginning = False
+    reading.canceled = 0
+    state.taker = state.amending = None
+    if state.rules.lots(event.quantity) != order.quantity - order.filled:
+        _check_left(state, order, event.quantity)
+    reading.undo.taken_off.append(order)
+    state.take_off(order, "canceled")
+    window = peer.window
+    if not window.newer:
+        reading.undo.windows.append(window)
+    window.highest = pair
+    # As `Outcome.of` makes it, in half the time.
+    window.newer[pair] = Outcome(
+        command_id,
+        content,
+        order_id,
+        None,
+        None,
+        "canceled",
+        order.filled,
+        0,
+        order.value,
+        order.version,
+    )
+
+
+def _canceled_otherwise(reading: Reading, event: Canceled) -> None:
     if event.reason in _TAKERS_END:
         _taken_off(reading, event)
         return
     state = reading.state
     run, newest = reading.canceled, reading.newest
-    reading.end_command()
-    state.begin_command()
+    reading.begin_command()
     order = _open_order(state, event.order_id)
     pair = None
-    if event.reason == "requested":
-        pair = _command_pair(state, event.command_id, event.content, order.peer)
-    elif state.state != "closed":
-        _refuse(f"{event.order_id} canceled by the closing of a market that is {state.state}")
-    elif event.command_id is not UNSET or event.content is not UNSET:
-        _refuse(f"{event.order_id} canceled by a command and by closing")
+    if event.reason != "requested":
+        if state.state != "closed":
+            _refuse(f"{event.order_id} canceled by the closing of a market that is {state.state}")
+        if event.command_id is not UNSET or event.content is not UNSET:
+            _refuse(f"{event.order_id} canceled by a command and by closing")
+    else:
+        pair = _command_pair(reading, event.command_id, event.content, order.peer)
     _take_off(reading, order, event.quantity, "canceled")
     if pair is not None:
         assert event.command_id is not UNSET
@@ -517,24 +613,25 @@ def _may_end(taker: Order, reason: str) -> bool:
 
 
 def _take_off(reading: Reading, order: Order, quantity: str, how: Any) -> None:
-    state = reading.state
+    _check_left(reading.state, order, quantity)
+    reading.undo.taken_off.append(order)
+    reading.state.take_off(order, how)
+
+
+def _check_left(state: ReplicatedState, order: Order, quantity: str) -> None:
     left = order.quantity - order.filled
-    if _steps(state.rules.lot, quantity) != left:
+    if state.rules.lots(quantity) != left:
         _refuse(f"{quantity} taken off {order.order_id}, which has {left} lots")
-    reading.touch(order)
-    state.take_off(order, how)
 
 
 def _canceled_all(reading: Reading, event: CanceledAll) -> None:
     run, newest = reading.canceled, reading.newest
-    reading.end_command()
+    reading.begin_command()
     state = reading.state
-    state.begin_command()
-    _check_open(state)
     if not 0 <= event.count <= run:
         _refuse(f"{event.count} canceled, of {run} before")
     if event.command_id is UNSET:
-        _command_pair(state, event.command_id, event.content, "")
+        _command_pair(reading, event.command_id, event.content, "")
         return
     parsed = parse_id(event.command_id, "command")
     if parsed is None:
@@ -542,7 +639,7 @@ def _canceled_all(reading: Reading, event: CanceledAll) -> None:
     peer = parsed[0]
     if event.count and newest is not None and newest.peer != peer:
         _refuse(f"{peer} canceled all of {newest.peer}")
-    pair = _command_pair(state, event.command_id, event.content, peer)
+    pair = _command_pair(reading, event.command_id, event.content, peer)
     assert pair is not None
     assert event.content is not UNSET
     outcome = Outcome(event.command_id, event.content, count=event.count)
@@ -563,10 +660,8 @@ def _expired(reading: Reading, event: Expired) -> None:
 
 
 def _rejected(reading: Reading, event: Rejected) -> None:
-    reading.end_command()
+    reading.begin_command()
     state = reading.state
-    state.begin_command()
-    _check_open(state)
     if event.reason not in REFUSALS:
         _refuse(f"{event.reason[:80]!r} is no reason of a refusal")
     if event.command_id is UNSET:
@@ -582,7 +677,7 @@ def _rejected(reading: Reading, event: Rejected) -> None:
             _own_pair(target, "order", event.peer)
     if pair < SERVER_NAMED_END:
         _refuse(f"{event.peer} uses the timestamp 0")
-    _check_new(state, event.peer, pair)
+    _check_new(reading, event.peer, pair)
     _check_content(event.content)
     state.remember_refusal(
         event.peer, own_id, event.content, event.reason, order_id=target, pair=pair
@@ -599,8 +694,10 @@ def _own_pair(own_id: str, kind: Kind, peer: str) -> Pair:
     return pair
 
 
-def _check_new(state: ReplicatedState, name: str, pair: Pair) -> None:
+def _check_new(reading: Reading, name: str, pair: Pair) -> None:
     # One outcome per id, and none for one that may have been forgotten.
+    reading.undo.remember_newer()
+    state = reading.state
     peer = state.peers.get(name)
     if peer is None:
         if not is_peer(name):
@@ -608,12 +705,12 @@ def _check_new(state: ReplicatedState, name: str, pair: Pair) -> None:
         count_max = state.specification.max_peers
         if count_max is not UNSET and len(state.peers) >= count_max:
             _refuse(f"{name} is one peer more than {count_max}")
-    elif pair in peer.window.outcomes or pair <= peer.window.forgotten:
+    elif peer.window.knows(pair):
         _refuse(f"{name} used the pair {pair} before")
 
 
 def _command_pair(
-    state: ReplicatedState, command_id: str | UnsetType, content: str | UnsetType, peer: str
+    reading: Reading, command_id: str | UnsetType, content: str | UnsetType, peer: str
 ) -> Pair | None:
     # None of a command without an id, which has no content either.
     if command_id is UNSET:
@@ -625,7 +722,7 @@ def _command_pair(
     pair = _own_pair(command_id, "command", peer)
     if pair < SERVER_NAMED_END:
         _refuse(f"{peer} uses the timestamp 0")
-    _check_new(state, peer, pair)
+    _check_new(reading, peer, pair)
     _check_content(content)
     return pair
 
@@ -657,17 +754,6 @@ def _check_price(state: ReplicatedState, side: Any, price: int) -> None:
 def _check_quantity(state: ReplicatedState, quantity: int) -> None:
     if not state.rules.quantity_min <= quantity <= state.rules.quantity_max:
         _refuse(f"a quantity of {quantity} lots is out of range")
-
-
-@lru_cache(maxsize=CONVERSIONS_COUNT_MAX)
-def _steps(scale: Scale, text: str) -> int:
-    # From 1; what is nothing is asked for before.
-    if units(text) is None or normal(text) != text:
-        _refuse(f"{text[:80]!r} is no decimal without needless zeros")
-    count = scale.count(text)
-    if count is None or not 1 <= count <= COUNT_MAX:
-        raise InvariantViolated(f"{text} is not a whole number of steps, from 1 to {COUNT_MAX}")
-    return count
 
 
 _OPENING: Final = [MarketOpened, LeaderChanged]

@@ -7,7 +7,7 @@ the state and changes nothing.
 from itertools import pairwise
 
 from dex_engine.book import BookSide
-from dex_engine.digest import MASK, key_of
+from dex_engine.digest import key_of
 from dex_engine.errors import InvariantViolated
 from dex_engine.order import Order
 from dex_engine.state import ReplicatedState
@@ -41,11 +41,19 @@ def _require(holds: bool, law: str, *found: object) -> None:
 
 def _check_side(market: ReplicatedState, side: BookSide) -> list[Order]:
     orders: list[Order] = []
-    first = next(iter(side.levels.values()), None)
+    levels = list(side.by_rank())
+    first = levels[0] if levels else None
     _require(side.best is first, "the best level is the first", side.best, first)
-    for rank, level in side.levels.items():
-        _require(level.rank == rank, "a level stands at its rank", level.rank, rank)
-        _require(side.rank(level.price) == rank, "a rank is a price", level.price, rank)
+    _require(
+        all(a.rank < b.rank for a, b in pairwise(levels)),
+        "levels stand by rank",
+        [level.rank for level in levels],
+    )
+    _require(len(levels) == len(side.levels), "each level has its rank", len(levels))
+    for level in levels:
+        rank = side.rank(level.price)
+        _require(level.rank == rank, "a rank is a price", level.price, level.rank)
+        _require(side.levels.get(level.price) is level, "a level is found", level.price)
         queue = list(level)
         _require(len(queue) > 0, "no level is empty", level.price)
         _require(level.count == len(queue), "a level counts its orders", level.count, len(queue))
@@ -120,9 +128,6 @@ def _check_not_crossed(market: ReplicatedState) -> None:
 def _check_indexes(market: ReplicatedState, resting: list[Order]) -> None:
     by_id = {order.order_id: order for order in resting}
     _require(len(by_id) == len(resting), "ids are unique", len(by_id), len(resting))
-    _require(by_id == market.orders, "the open orders are those of the book", len(market.orders))
-    acceptances = [order.acceptance for order in market.orders.values()]
-    _require(acceptances == sorted(acceptances), "open orders are in order of acceptance")
     of_peers: dict[str, Order] = {}
     for peer in market.peers.values():
         for side, orders in (("buy", peer.buys), ("sell", peer.sells)):
@@ -140,8 +145,8 @@ def _check_indexes(market: ReplicatedState, resting: list[Order]) -> None:
 
 
 def _check_counters(market: ReplicatedState, resting: list[Order]) -> None:
-    digest = sum(order.key * order.remaining for order in resting) & MASK
-    _require(digest == market.digest_value, "the digest is the book's", market.digest)
+    total = sum(order.key * order.remaining for order in resting)
+    _require(total == market.digest_value, "the digest is the book's", market.digest)
     priorities = [order.priority for order in resting]
     _require(len(set(priorities)) == len(priorities), "priorities are unique")
     _require(max(priorities, default=0) < market.next_priority, "priorities only grow")

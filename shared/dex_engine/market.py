@@ -66,7 +66,7 @@ class Market(ReplicatedState):
     def is_due(self, time: int) -> bool:
         """Tell whether housekeeping has something to do at a time."""
         if self.state == "closed":
-            return bool(self.orders)
+            return self.book.bids.best is not None or self.book.asks.best is not None
         return bool(self.expiring) and self.expiring.peekitem(0)[0][0] <= time
 
     def open(self, specification: Specification, *, log_id: str, time: int) -> list[AnyEvent]:
@@ -243,9 +243,10 @@ class Market(ReplicatedState):
 
         Orders and levels refer to each other, and orders are outside the collector's sight.
         """
-        for order in self.orders.values():
-            order.level = order.older = order.newer = None
-        self.orders.clear()
+        for side in (self.book.bids, self.book.asks):
+            for level in side.levels.values():
+                for order in list(level):
+                    order.level = order.older = order.newer = None
         self.peers.clear()
         self.book = Book()
 

@@ -5,11 +5,12 @@ by whoever asked, so a fill-or-kill order is planned like any other and refused 
 leaves something over.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 from msgspec import Struct
 
-from dex_engine.book import BookSide
+from dex_engine.book import BookSide, PriceLevel
 from dex_engine.order import Order
 from dex_protocol.commands import SelfTrade
 
@@ -63,25 +64,34 @@ def plan(
     """
     steps: list[Step] = []
     left = quantity
-    for maker in makers:
-        if limit is not None and maker.level.rank > limit:
-            break
-        if len(steps) == makers_max:
-            return Plan(steps, left, "too_many_makers")
-        traded = maker.remaining if maker.remaining < left else left
-        if maker.peer != peer or self_trade == "allow":
-            steps.append(Step("trade", maker, traded))
-            left -= traded
-        elif self_trade == "cancel_maker":
-            steps.append(Step("remove", maker, maker.remaining))
-        elif self_trade == "cancel_taker" or whole:
-            return Plan(steps, left, "self_trade")
-        elif self_trade == "cancel_both":
-            steps.append(Step("remove", maker, maker.remaining))
-            return Plan(steps, left, "self_trade")
-        else:
-            steps.append(Step("reduce", maker, traded))
-            left -= traded
-        if left == 0:
-            break
+    level = makers.best
+    behind: Iterator[PriceLevel] | None = None
+    # Not by the side's own iterator: most takers are done with the best level, at its first order.
+    while level is not None and (limit is None or level.rank <= limit):
+        maker: Order | None = level.oldest
+        while maker is not None:
+            if len(steps) == makers_max:
+                return Plan(steps, left, "too_many_makers")
+            remaining = maker.remaining
+            traded = remaining if remaining < left else left
+            if maker.peer != peer or self_trade == "allow":
+                steps.append(Step("trade", maker, traded))
+                left -= traded
+            elif self_trade == "cancel_maker":
+                steps.append(Step("remove", maker, remaining))
+            elif self_trade == "cancel_taker" or whole:
+                return Plan(steps, left, "self_trade")
+            elif self_trade == "cancel_both":
+                steps.append(Step("remove", maker, remaining))
+                return Plan(steps, left, "self_trade")
+            else:
+                steps.append(Step("reduce", maker, traded))
+                left -= traded
+            if left == 0:
+                return Plan(steps, 0, None)
+            maker = maker.newer
+        if behind is None:
+            behind = makers.by_rank(limit)
+            next(behind)
+        level = next(behind, None)
     return Plan(steps, left, None)

@@ -1,7 +1,11 @@
-"""What a market knows of a peer: its open orders, and what became of its commands."""
+"""What a market knows of a peer: its open orders, and what became of its commands.
 
-from collections.abc import Iterator
+And all open orders of a market, which stand with their peers and nowhere else.
+"""
+
+from collections.abc import Iterator, Mapping, ValuesView
 from heapq import merge
+from typing import Final
 
 from dex_engine.order import Order
 from dex_engine.window import RetryWindow
@@ -45,6 +49,72 @@ class Peer:
             buys = (order for order in buys if order.acceptance > after)
             sells = (order for order in sells if order.acceptance > after)
         return merge(buys, sells, key=_acceptance)
+
+
+class OpenOrders(Mapping[str, Order]):
+    """All open orders of a market by id, in order of acceptance; it shows what its peers hold.
+
+    An id names its peer, so nobody needs a dict of all orders. One of a million would be copied
+    for 60 ms when it grows, with everybody waiting; of a peer's, none is larger than the peer's
+    bound lets it become (3 ms at 65,000 orders of a side).
+    """
+
+    __slots__ = ("_found", "_peers")
+
+    def __init__(self, peers: dict[str, Peer]) -> None:
+        """Show what the peers hold, by name, now and later."""
+        self._peers = peers
+        # Whose order was sought last: commands of a peer come together, and to read its name in
+        # the id takes twice as long as to look there. An id is nobody else's, so it cannot mislead.
+        self._found = Peer("", window_count_max=0)
+
+    def get(self, order_id: str) -> Order | None:  # type: ignore[override]
+        """Find an open order, by any text."""
+        found = self._found
+        order = found.buys.get(order_id) or found.sells.get(order_id)
+        if order is not None:
+            return order
+        peer = self._peers.get(order_id.rsplit("_", 2)[0][_NAME_BEGINS:])
+        if peer is None:
+            return None
+        self._found = peer
+        return peer.buys.get(order_id) or peer.sells.get(order_id)
+
+    def __getitem__(self, order_id: str) -> Order:
+        order = self.get(order_id)
+        if order is None:
+            raise KeyError(order_id)
+        return order
+
+    def __contains__(self, order_id: object) -> bool:
+        return isinstance(order_id, str) and self.get(order_id) is not None
+
+    def __len__(self) -> int:
+        return sum(peer.open_count for peer in self._peers.values())
+
+    def __iter__(self) -> Iterator[str]:
+        for order in self._in_order():
+            yield order.order_id
+
+    def values(self) -> ValuesView[Order]:
+        """Give the orders, in order of acceptance."""
+        return _Orders(self)
+
+    def _in_order(self) -> Iterator[Order]:
+        sides = [s.values() for peer in self._peers.values() for s in (peer.buys, peer.sells) if s]
+        return merge(*sides, key=_acceptance)
+
+
+class _Orders(ValuesView[Order]):
+    # As they stand, instead of each sought by its id.
+    _mapping: OpenOrders
+
+    def __iter__(self) -> Iterator[Order]:
+        return self._mapping._in_order()
+
+
+_NAME_BEGINS: Final = len("order_")
+"""Where an order's id names its peer."""
 
 
 def _acceptance(order: Order) -> int:

@@ -3,13 +3,16 @@
 Knows nothing of orders or of a market's state.
 """
 
+from functools import partial
 from typing import Final
 
 from msgspec import UNSET, UnsetType
 
+from dex_engine.errors import InvariantViolated
 from dex_protocol import limits
 from dex_protocol.commands import Side
-from dex_protocol.numbers import COUNT_MAX, UNIT, Scale, units
+from dex_protocol.memo import memo
+from dex_protocol.numbers import COUNT_MAX, UNIT, Scale, normal, units
 from dex_protocol.specification import PeerLimits, Specification, limits_of
 
 
@@ -22,6 +25,7 @@ class Rules:
         "_own_limits",
         "has_band",
         "lot",
+        "lots",
         "notional_min",
         "open_orders_count_least",
         "peers_count_max",
@@ -30,12 +34,17 @@ class Rules:
         "quantity_min",
         "specification",
         "tick",
+        "ticks",
     )
 
     def __init__(self, specification: Specification, *, tick: Scale, lot: Scale) -> None:
         self.specification: Final = specification
         self.tick: Final = tick
         self.lot: Final = lot
+        # Of a price, or a quantity, as events have it: normal, whole, from 1. Whatever else it is
+        # violates an invariant.
+        self.ticks: Final = memo(partial(_steps, tick), count_max=limits.CONVERSIONS_COUNT_MAX)
+        self.lots: Final = memo(partial(_steps, lot), count_max=limits.CONVERSIONS_COUNT_MAX)
         self.price_max: Final = min(_floor(specification.max_price, tick), COUNT_MAX)
         self.quantity_max: Final = min(_floor(specification.max_quantity, lot), COUNT_MAX)
         self.quantity_min: Final = max(_ceiling(specification.min_quantity, lot.step_units), 1)
@@ -72,6 +81,15 @@ class Rules:
         if side == "buy":
             return price * UNIT <= last_price * (UNIT + self._band_units)
         return price * UNIT >= last_price * (UNIT - self._band_units)
+
+
+def _steps(scale: Scale, text: str) -> int:
+    if units(text) is None or normal(text) != text:
+        raise InvariantViolated(f"{text[:80]!r} is no decimal without needless zeros")
+    count = scale.count(text)
+    if count is None or not 1 <= count <= COUNT_MAX:
+        raise InvariantViolated(f"{text} is not a whole number of steps, from 1 to {COUNT_MAX}")
+    return count
 
 
 def _units(text: str | UnsetType) -> int | None:

@@ -20,7 +20,7 @@ from dex_engine.errors import InvariantViolated
 from dex_engine.order import Order
 from dex_engine.peers import Peer
 from dex_engine.rules import Rules
-from dex_engine.state import SERVER_NAMED_END, ReplicatedState
+from dex_engine.state import ReplicatedState
 from dex_engine.window import Outcome
 from dex_protocol import limits
 from dex_protocol.codec import UNREADABLE, encode_canonical, is_content, is_hash
@@ -28,6 +28,7 @@ from dex_protocol.commands import OrderType, SelfTrade, Side, TimeInForce
 from dex_protocol.events import MarketState
 from dex_protocol.ids import (
     SEQUENCE_NUMBER_END,
+    SERVER_NAMED_END,
     TIMESTAMP_END,
     Pair,
     is_peer,
@@ -290,10 +291,8 @@ def _read_state(market: ReplicatedState, state: WrittenState) -> None:
         assert order.peer in market.peers, f"{order.peer} of {order.order_id} is no peer"
         market.book.side(order.side).add(order)
         market.digest_value += order.key * order.remaining
-    market.digest_value %= 2**64
     # The snapshot lists them as they stand in the book; these are by acceptance.
     for order in sorted(orders, key=_acceptance):
-        market.orders[order.order_id] = order
         market.peer(order.peer).open_of(order.side)[order.order_id] = order
         if order.expires_at:
             market.expiring[order.expires_at, order.acceptance] = order

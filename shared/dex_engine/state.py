@@ -8,18 +8,20 @@ Knows neither commands nor events, and no rule of matching.
 """
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Struct
 from sortedcontainers import SortedDict
 
 from dex_engine.book import Book
-from dex_engine.digest import MASK, digest_text, key_of
+from dex_engine.digest import digest_text, key_of
 from dex_engine.errors import InvariantViolated
 from dex_engine.order import Order, content_of_order
-from dex_engine.peers import Peer
+from dex_engine.peers import OpenOrders, Peer
 from dex_engine.rules import Rules
-from dex_engine.window import Leaver, Outcome, RetryWindow
+from dex_engine.window import Outcome
 from dex_protocol import limits
 from dex_protocol.events import HASH_OF_NOTHING, MarketState
 from dex_protocol.ids import SERVER_NAMED_END, Pair
@@ -49,7 +51,7 @@ class ReplicatedState:
         sequence: The newest commit's sequence; 0 before the first.
         hash: The hash of the newest commit's bytes.
         events_count: How many events all commits hold.
-        digest_value: The book's digest as an integer.
+        digest_value: The sum of which the book's digest is the lower 64 bits.
         last_price: The last trade's price in ticks; 0 before the first trade.
         trades: The newest trades, oldest first.
         rules: The specification in integers; set by the first event.
@@ -64,8 +66,8 @@ class ReplicatedState:
         self.state: MarketState = "trading"
         self.rules: Rules = _NO_RULES
         self.book = Book()
-        self.orders: dict[str, Order] = {}
         self.peers: dict[str, Peer] = {}
+        self.orders = OpenOrders(self.peers)
         # gtd orders by (expires_at, acceptance): who is due first stands first.
         self.expiring: SortedDict[tuple[int, int], Order] = SortedDict()
         self.digest_value = 0
@@ -83,8 +85,9 @@ class ReplicatedState:
         self.events_count = 0
         self.taker: Order | None = None
         self.amending: Outcome | None = None
-        # What windows remembered since somebody wants to be able to take it back; see undo.py.
-        self.remembered: list[tuple[RetryWindow, Pair, Leaver | None]] | None = None
+        # How to have windows forget what they remembered since somebody wants to be able to; see
+        # undo.py.
+        self.remembered: list[Callable[[], None]] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -134,34 +137,47 @@ class ReplicatedState:
             peer = self.peers[name] = Peer(name, window_count_max=self.bounds.window_count)
         return peer
 
-    def enter(self, order: Order, resting: int, pair: Pair) -> None:
+    def enter(
+        self, order: Order, resting: int, pair: Pair | None, peer: Peer | None = None
+    ) -> None:
         """Take up an accepted order, with what of it rests in the book when its command is done.
 
-        Here as below, `pair` is the id's.
+        Here as below, `pair` is the id's; None where its outcome is remembered without this. Who
+        has the peer at hand need not have it sought.
         """
         self.next_acceptance = order.acceptance + 1
-        peer = self.peers.get(order.peer)
         if peer is None:
-            peer = self.peer(order.peer)
-        if pair >= SERVER_NAMED_END:
+            peer = self.peers.get(order.peer) or self.peer(order.peer)
+        if pair is None:
+            pass
+        elif pair >= SERVER_NAMED_END:
             leaver = peer.window.remember(pair, order)
             if self.remembered is not None:
-                self.remembered.append((peer.window, pair, leaver))
+                self.remembered.append(partial(peer.window.forget, pair, leaver))
         else:
             self.next_server_named += 1
         self.taker = order
         self.amending = None
-        self._rest(order, resting)
-        if resting:
-            order_id = order.order_id
-            self.orders[order_id] = order
-            (peer.buys if order.side == "buy" else peer.sells)[order_id] = order
-            if order.expires_at:
-                self.expiring[order.expires_at, order.acceptance] = order
+        if resting == 0:
+            order.done = "canceled"
+            return
+        # As `_rest` does it, of each side by itself: 0.1 µs of 1.9 are saved.
+        order_id, side = order.order_id, order.side
+        order.priority = priority = self.next_priority
+        self.next_priority = priority + 1
+        order.remaining = resting
+        order.key = key = key_of(order_id, side, order.price, priority)
+        self.digest_value += key * resting
+        if side == "buy":
+            self.book.bids.add(order)
+            peer.buys[order_id] = order
+        else:
+            self.book.asks.add(order)
+            peer.sells[order_id] = order
+        if order.expires_at:
+            self.expiring[order.expires_at, order.acceptance] = order
 
-    def trade(
-        self, trade_id: int, *, maker: Order, taker: Order, price: int, quantity: int
-    ) -> None:
+    def trade(self, trade_id: int, maker: Order, taker: Order, price: int, quantity: int) -> None:
         """Let a maker, which rests, and the current taker meet at the maker's price."""
         self.next_trade_id = trade_id + 1
         self.last_price = price
@@ -169,9 +185,9 @@ class ReplicatedState:
         maker.filled += quantity
         maker.value += value
         self._lower(maker, quantity, "filled")
-        taker.filled += quantity
+        taker.filled = filled = taker.filled + quantity
         taker.value += value
-        if taker.filled == taker.quantity:
+        if filled == taker.quantity:
             taker.done = "filled"
         if self.amending is not None:
             self.amending.note(taker)
@@ -223,7 +239,7 @@ class ReplicatedState:
             peer = self.peer(name)
         leaver = peer.window.remember(pair, outcome)
         if self.remembered is not None:
-            self.remembered.append((peer.window, pair, leaver))
+            self.remembered.append(partial(peer.window.forget, pair, leaver))
 
     def remember_amended(self, order: Order, outcome: Outcome, pair: Pair) -> None:
         """Remember an amend, whose outcome its trades still change."""
@@ -262,7 +278,7 @@ class ReplicatedState:
         order.remaining = resting
         side = order.side
         order.key = key = key_of(order.order_id, side, order.price, priority)
-        self.digest_value = (self.digest_value + key * resting) & MASK
+        self.digest_value += key * resting
         (self.book.bids if side == "buy" else self.book.asks).add(order)
 
     def _lower(self, order: Order, quantity: int, how: DoneStatus) -> None:
@@ -274,22 +290,29 @@ class ReplicatedState:
         order.done = how
 
     def _subtract(self, order: Order, quantity: int) -> None:
-        self.digest_value = (self.digest_value - order.key * quantity) & MASK
+        self.digest_value -= order.key * quantity
         self.book.side(order.side).lower(order, quantity)
 
     def _remove(self, order: Order) -> None:
-        self.digest_value = (self.digest_value - order.key * order.remaining) & MASK
+        self.digest_value -= order.key * order.remaining
         (self.book.bids if order.side == "buy" else self.book.asks).remove(order)
 
     def _leave(self, order: Order) -> None:
-        self.digest_value = (self.digest_value - order.key * order.remaining) & MASK
-        (self.book.bids if order.side == "buy" else self.book.asks).remove(order)
+        # Of each side by itself, and without `_remove` and `_forget_open`: 0.2 µs of 1.4 are saved.
+        self.digest_value -= order.key * order.remaining
+        peer = self.peers[order.peer]
+        if order.side == "buy":
+            self.book.bids.remove(order)
+            del peer.buys[order.order_id]
+        else:
+            self.book.asks.remove(order)
+            del peer.sells[order.order_id]
         order.remaining = 0
-        self._forget_open(order)
+        if order.expires_at:
+            del self.expiring[order.expires_at, order.acceptance]
 
     def _forget_open(self, order: Order) -> None:
         order_id, peer = order.order_id, self.peers[order.peer]
-        del self.orders[order_id]
         del (peer.buys if order.side == "buy" else peer.sells)[order_id]
         if order.expires_at:
             del self.expiring[order.expires_at, order.acceptance]

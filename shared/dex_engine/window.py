@@ -66,23 +66,36 @@ Leaver: TypeAlias = tuple[Pair, Order | Outcome, Pair]
 """What left a window: its pair, its outcome, and `forgotten` as it was before."""
 
 
-class RetryWindow:
-    """One peer's remembered outcomes, at most `count_max`."""
+Added: TypeAlias = tuple[dict[Pair, Order | Outcome], list[Pair], list[Order | Outcome], Pair]
+"""Outcomes that were added, pairs and outcomes that left for them, and `forgotten` as it was."""
 
-    __slots__ = ("_pairs", "count_max", "forgotten", "outcomes")
+
+class RetryWindow:
+    """One peer's remembered outcomes, at most `count_max`.
+
+    Attributes:
+        outcomes: By pair, in no order.
+        forgotten: The highest pair that ever left; 0 before the first.
+        highest: The highest pair that was ever used, which never leaves; 0 before the first.
+        newer: Outcomes of pairs that were above all others, lowest first, to be added by
+            `remember_newer`; `highest` counts them already. Whoever puts something in has that done
+            before anybody asks for anything else. It takes 0.2 µs an outcome, and `remember` 0.5.
+    """
+
+    __slots__ = ("_pairs", "count_max", "forgotten", "highest", "newer", "outcomes")
 
     def __init__(self, count_max: int) -> None:
         self.count_max = count_max
         self.outcomes: dict[Pair, Order | Outcome] = {}
-        self.forgotten = Pair(0)
+        self.newer: dict[Pair, Order | Outcome] = {}
+        self.forgotten = self.highest = Pair(0)
         # All pairs of `outcomes`, the lowest first. Peers count up, so that a pair goes to the end
         # in 40 ns, where a heap took 270; any other finds its place in some µs.
         self._pairs: deque[Pair] = deque()
 
-    @property
-    def highest(self) -> Pair:
-        """The highest pair that was ever used, which never leaves; 0 before the first."""
-        return self._pairs[-1] if self._pairs else self.forgotten
+    def knows(self, pair: Pair) -> bool:
+        """Tell whether a pair was used, or may have been."""
+        return pair in self.outcomes or pair <= self.forgotten
 
     def remember(self, pair: Pair, outcome: Order | Outcome) -> Leaver | None:
         """Add an outcome; the lowest pair leaves when there are too many, be it this one.
@@ -93,12 +106,13 @@ class RetryWindow:
         Complexity: constant for a pair above all others, else linear in `count_max`.
         """
         outcomes, pairs = self.outcomes, self._pairs
-        assert pair not in outcomes, f"pair {pair} has an outcome already"
-        outcomes[pair] = outcome
-        if not pairs or pair > pairs[-1]:
+        if pair > self.highest:
+            self.highest = pair
             pairs.append(pair)
         else:
+            assert pair not in outcomes, f"pair {pair} has an outcome already"
             insort(pairs, pair)
+        outcomes[pair] = outcome
         if len(pairs) <= self.count_max:
             return None
         lowest = pairs.popleft()
@@ -120,6 +134,36 @@ class RetryWindow:
             self._pairs.pop()
         else:
             self._pairs.remove(pair)
+        self.highest = self._pairs[-1] if self._pairs else self.forgotten
+
+    def remember_newer(self) -> Added:
+        """Add the newer outcomes, all in one go.
+
+        Returns:
+            What changed, for `forget_newer`.
+        """
+        outcomes, pairs, forgotten = self.outcomes, self._pairs, self.forgotten
+        newer, self.newer = self.newer, {}
+        outcomes.update(newer)
+        pairs.extend(newer)
+        lowest = [pairs.popleft() for _ in range(len(pairs) - self.count_max)]
+        left = list(map(outcomes.pop, lowest))
+        if lowest:
+            self.forgotten = max(forgotten, *lowest)
+        return newer, lowest, left, forgotten
+
+    def forget_newer(self, added: Added) -> None:
+        """Be as before the outcomes were added, which were the newest to be.
+
+        Complexity: linear in them.
+        """
+        newer, lowest, left, self.forgotten = added
+        self.outcomes.update(zip(lowest, left, strict=True))
+        self._pairs.extendleft(reversed(lowest))
+        for pair in newer:
+            del self.outcomes[pair]
+            self._pairs.pop()
+        self.highest = self._pairs[-1] if self._pairs else self.forgotten
 
     def order(self, pair: Pair) -> Order | None:
         """Give the order that a remembered submit made, if that is what the pair was used for."""
@@ -131,3 +175,4 @@ class RetryWindow:
         self.outcomes = outcomes
         self.forgotten = forgotten
         self._pairs = deque(sorted(outcomes))
+        self.highest = self._pairs[-1] if self._pairs else forgotten

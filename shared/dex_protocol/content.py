@@ -6,11 +6,15 @@ found to need no escape; tests compare it with a JSON library's.
 """
 
 from hashlib import blake2b
+from typing import Final
 
 from msgspec import UNSET, UnsetType
 
 from dex_protocol.commands import Amend, Cancel, CancelAll, Command, Submit, time_in_force
 from dex_protocol.numbers import normal
+
+_BEGUN: Final = blake2b(digest_size=8)
+# A copy of it is made in half the time of another one.
 
 
 def content_of(command: Command) -> str:
@@ -99,7 +103,9 @@ def content_of_submit(
 
 
 def _hash(text: str) -> str:
-    return blake2b(text.encode(), digest_size=8).hexdigest()
+    hashed = _BEGUN.copy()
+    hashed.update(text.encode())
+    return hashed.hexdigest()
 
 
 def _member(name: str, value: int | UnsetType) -> str:

@@ -17,7 +17,7 @@ ID_LENGTH_MAX: Final = 68
 """Characters of the longest id: `command`, a peer, its pair, and what is between."""
 
 TIMESTAMPS_COUNT_MAX: Final = 4_096
-"""Timestamps of ids that are remembered: many orders have the same."""
+"""Timestamps that are remembered, and as many peers' timestamps: many ids have the same."""
 
 TIMESTAMP_END: Final = 10**14
 SEQUENCE_NUMBER_END: Final = 10**12
@@ -27,9 +27,6 @@ _TIMESTAMP_DIGITS_MAX: Final = len(str(TIMESTAMP_END - 1))
 _NUMBER_DIGITS_MAX: Final = len(str(SEQUENCE_NUMBER_END - 1))
 _MARKET: Final = re.compile(r"[A-Za-z0-9-]{1,24}", re.ASCII)
 _PEER: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
-_ID: Final = re.compile(
-    r"(order|command)_([A-Za-z0-9_-]{1,32})_(0|[1-9][0-9]{0,13})_([1-9][0-9]{0,11})", re.ASCII
-)
 
 
 def is_market(text: str) -> bool:
@@ -58,8 +55,8 @@ def split_pair(pair: Pair) -> tuple[int, int]:
 
 def pair_of(text: str) -> Pair:
     """Read the pair of an id that was found well-formed before."""
-    _, timestamp, sequence_number = text.rsplit("_", 2)
-    return Pair(_least_pair(timestamp) + int(sequence_number))
+    stem, _, number = text.rpartition("_")
+    return _stem(stem)[3] + int(number)  # type: ignore[return-value]  # calling `Pair` takes 50 ns
 
 
 def _read_timestamp(timestamp: str) -> int:
@@ -78,8 +75,25 @@ def head_of(kind: Kind, peer: str) -> str:
     return f"{kind}_{peer}_"
 
 
+def _read_stem(stem: str) -> tuple[str, str, str, int]:
+    # What stands before an id's number: its head, or nothing where it ends in no timestamp; its
+    # kind, or nothing where it names no peer either; its peer; and the pair of the sequence number
+    # 0. A named tuple would be taken apart in 100 ns more.
+    before, _, timestamp = stem.rpartition("_")
+    kind, _, peer = before.partition("_")
+    least = _least_pair(timestamp)
+    if least < 0:
+        return "", "", "", least
+    return f"{before}_", kind if is_peer(peer) else "", peer, least
+
+
+# A peer's ids of one millisecond have one stem, so most are read in a third of the time that a
+# regular expression takes.
+_stem: Final = memo(_read_stem, count_max=TIMESTAMPS_COUNT_MAX)
+
+
 def own_pair(text: str, head: str) -> Pair | None:
-    """Read an id that must be of a kind and a peer that are known: as `parse_id`, in half the time.
+    """Read an id that must be of a kind and a peer that are known.
 
     Args:
         text: Whatever stands in the id's place.
@@ -88,15 +102,16 @@ def own_pair(text: str, head: str) -> Pair | None:
     Returns:
         Its pair; None when the text is no such id. The timestamp 0 is read too.
     """
-    if len(text) > ID_LENGTH_MAX or not text.startswith(head):
+    if len(text) > ID_LENGTH_MAX:
         return None
-    timestamp, _, number = text[len(head) :].partition("_")
-    least = _least_pair(timestamp)
-    if least < 0 or not number.isdigit() or not number.isascii():
+    stem, _, number = text.rpartition("_")
+    its_head, _, _, least = _stem(stem)
+    if its_head != head or not number.isdigit() or not number.isascii():
         return None
-    if number[0] == "0" or len(number) > _NUMBER_DIGITS_MAX:
+    if number < "1" or len(number) > _NUMBER_DIGITS_MAX:
         return None
-    return Pair(least + int(number))
+    # Without calling `Pair`, which takes 50 ns.
+    return least + int(number)  # type: ignore[return-value]
 
 
 def make_id(kind: Kind, peer: str, timestamp: int, sequence_number: int) -> str:
@@ -111,7 +126,12 @@ def parse_id(text: str, kind: Kind) -> tuple[str, Pair] | None:
         The peer it names and its pair; None when the text is no id of that kind. The timestamp 0
         is read too: servers name orders with it.
     """
-    match = _ID.fullmatch(text)
-    if match is None or match[1] != kind:
+    if len(text) > ID_LENGTH_MAX:
         return None
-    return match[2], make_pair(int(match[3]), int(match[4]))
+    stem, _, number = text.rpartition("_")
+    _, its_kind, peer, least = _stem(stem)
+    if its_kind != kind or not number.isdigit() or not number.isascii():
+        return None
+    if number < "1" or len(number) > _NUMBER_DIGITS_MAX:
+        return None
+    return peer, least + int(number)  # type: ignore[return-value]

@@ -152,7 +152,7 @@ def pictured(market: Market) -> dict[str, list[Any]]:
                 tick.text(level.price),
                 [[order.order_id, lot.text(order.remaining)] for order in level],
             ]
-            for level in side.levels.values()
+            for level in side.by_rank()
         ]
         for name, side in (("bids", market.book.bids), ("asks", market.book.asks))
     }

@@ -159,7 +159,7 @@ class Stage:
         lot = self.leader.rules.lot
         rows: list[tuple[int, str, str]] = []
         for side in (self.leader.book.bids, self.leader.book.asks):
-            for level in side.levels.values():
+            for level in side.by_rank():
                 cell = " ".join(f"{short(o.order_id)}:{lot.text(o.remaining)}" for o in level)
                 bids, asks = (cell, "") if side is self.leader.book.bids else ("", cell)
                 rows.append((level.price, bids, asks))

@@ -98,11 +98,11 @@ DIGEST_NOT_COMPARED: Final = Change(
 PARTIAL_FILL_LOST: Final = Change(
     APPLYING,
     """\
-    state.trade(event.trade_id, maker=maker, taker=taker, price=price, quantity=quantity)
+    state.trade(event.trade_id, maker, taker, price, quantity)
 """,
     """\
     is_partial = quantity < maker.remaining
-    state.trade(event.trade_id, maker=maker, taker=taker, price=price, quantity=quantity)
+    state.trade(event.trade_id, maker, taker, price, quantity)
     if is_partial:
         maker.filled -= quantity
         maker.value -= price * quantity
@@ -298,19 +298,16 @@ MUTANTS: Final[dict[str, Mutant]] = {
             Change(
                 EXECUTION,
                 """\
-        if answer is not None:
-            return Executed(answer, [])
-    match command:
+            return Executed(_remembered(market, peer, command, pair), [])
 """,
                 """\
-        if answer is not None:
+            answer = _remembered(market, peer, command, pair)
             reason = None
             if isinstance(command, Submit | Amend) and market.state != "trading":
                 reason = Reason.market_halted
             elif isinstance(command, Cancel | Amend):
                 reason = checks.refusal_of_order(command, peer.order(command.order_id))
             return Executed(answer if reason is None else _refused(market, command, reason), [])
-    match command:
 """,
             ),
         ),
@@ -383,20 +380,9 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "A command whose outcome was forgotten is taken for a new one.",
         (
             Change(
-                EXECUTION,
-                """\
-        if pair > window.forgotten:
-            return None
-        return _refused(market, command, Reason.stale_id)
-""",
-                """\
-        return None
-""",
-            ),
-            Change(
-                APPLYING,
-                "elif pair in peer.window.outcomes or pair <= peer.window.forgotten:",
-                "elif pair in peer.window.outcomes:",
+                WINDOW,
+                "return pair in self.outcomes or pair <= self.forgotten",
+                "return pair in self.outcomes",
             ),
         ),
         seed=1,
@@ -425,16 +411,10 @@ MUTANTS: Final[dict[str, Mutant]] = {
             Change(
                 WINDOW,
                 """\
-        if len(self._heap) < self.count_max:
-            heappush(self._heap, pair)
-            return None
-        lowest = heappushpop(self._heap, pair)
+            insort(pairs, pair)
 """,
                 """\
-        self._heap.append(pair)
-        if len(self._heap) <= self.count_max:
-            return None
-        lowest = self._heap.pop(0)
+            pairs.append(pair)
 """,
             ),
         ),
@@ -689,10 +669,23 @@ MUTANTS: Final[dict[str, Mutant]] = {
         self._leadership = Leadership(
 """,
             ),
-            Change(
-                STATE,
-                "del self.expiring[order.expires_at, order.acceptance]",
-                "self.expiring.pop((order.expires_at, order.acceptance), None)",
+            *(
+                Change(
+                    STATE,
+                    f"""\
+{before}
+        if order.expires_at:
+            del self.expiring[order.expires_at, order.acceptance]
+""",
+                    f"""\
+{before}
+        self.expiring.pop((order.expires_at, order.acceptance), None)
+""",
+                )
+                for before in (
+                    "        order.remaining = 0",
+                    '        del (peer.buys if order.side == "buy" else peer.sells)[order_id]',
+                )
             ),
         ),
         seed=1,

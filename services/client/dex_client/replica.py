@@ -221,8 +221,8 @@ class Replica:
         bids, asks = (
             [_level(market, level.price, level.quantity, level.count) for level in some]
             for some in (
-                islice(market.book.bids.levels.values(), count),
-                islice(market.book.asks.levels.values(), count),
+                islice(market.book.bids.by_rank(), count),
+                islice(market.book.asks.by_rank(), count),
             )
         )
         return BookReply(sequence=market.sequence, bids=bids, asks=asks)

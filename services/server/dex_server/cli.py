@@ -16,6 +16,7 @@ from dex_runtime.messaging import Requester
 from dex_runtime.service import run, set_up_logging
 from dex_runtime.serving import Responder
 from dex_server import server
+from dex_server.collecting import keep_collections_short
 from dex_server.config import Config
 from dex_server.connections import ConnectionLost, Connections
 from dex_server.driver import Broadcasts
@@ -101,6 +102,7 @@ def main(
         settings=Settings(window=window, snapshot_commits=snapshot_commits, trims_log=trim_logs),
     )
     set_up_logging()
+    keep_collections_short()
     sys.exit(
         run(
             lambda stop: connect_and_serve(config, stop),

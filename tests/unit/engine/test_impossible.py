@@ -508,6 +508,17 @@ def test_impossible_end_takes_back_what_was_possible(events: list[AnyEvent]) -> 
     assert refused(commit([*events, CanceledAll(-1)])).what == "events"
 
 
+def test_names_that_servers_give_are_asked_for_also_of_a_peer_without_other_orders() -> None:
+    """Its window is empty, so that every pair is above all that it used."""
+    first = accepted("order_carol_0_1", peer="carol")
+    for impossible in (
+        accepted("order_carol_0_1", peer="carol"),
+        accepted("order_carol_0_3", peer="carol"),
+        canceled("order_carol_0_1", "1", command_id="command_carol_0_9", content=CONTENT),
+    ):
+        assert refused(commit([first, impossible])).what == "events"
+
+
 @pytest.mark.parametrize(
     ("what", "head"),
     [

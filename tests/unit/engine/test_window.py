@@ -62,6 +62,37 @@ def test_window_holds_the_highest_and_remembers_the_highest_that_left(
     assert window.highest == max(pairs, default=0)
 
 
+def state_of(window: RetryWindow) -> object:
+    return (
+        dict(window.outcomes),
+        [*window._pairs],
+        window.forgotten,
+        window.highest,
+        [*window.newer],
+    )
+
+
+@given(
+    st.lists(st.integers(1, 1_000), unique=True, max_size=12),
+    st.lists(st.integers(1_001, 2_000), unique=True, max_size=12),
+    st.integers(1, 10),
+)
+def test_newer_outcomes_are_added_as_one_by_one_and_can_be_taken_back(
+    pairs: list[int], newer: list[int], count_max: int
+) -> None:
+    newer.sort()
+    window = remembered(*pairs, count_max=count_max)
+    before = state_of(window)
+    for pair in newer:
+        window.highest = Pair(pair)
+        window.newer[Pair(pair)] = Outcome(f"command_alice_0_{pair}", "0" * 16)
+    added = window.remember_newer()
+
+    assert state_of(window) == state_of(remembered(*pairs, *newer, count_max=count_max))
+    window.forget_newer(added)
+    assert state_of(window) == before
+
+
 def test_pair_is_used_once() -> None:
     with pytest.raises(AssertionError, match="has an outcome already"):
         remembered(1, 1)

@@ -80,13 +80,13 @@ def _levels(market: Market, side: BookSide, depth: int) -> list[BookLevel]:
     tick, lot = market.rules.tick, market.rules.lot
     return [
         BookLevel(tick.text(level.price), lot.text(level.quantity), level.count)
-        for level in islice(side.levels.values(), depth)
+        for level in islice(side.by_rank(), depth)
     ]
 
 
 def _book_orders(market: Market, side: BookSide, depth: int) -> tuple[list[BookOrder], bool]:
     tick, lot = market.rules.tick, market.rules.lot
-    levels = islice(side.levels.values(), depth)
+    levels = islice(side.by_rank(), depth)
     orders = (order for level in levels for order in level)
     page = [
         BookOrder(order.order_id, tick.text(order.price), lot.text(order.remaining), order.version)
