@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec import UNSET, Struct, UnsetType
 
 from dex_protocol.ids import SERVER_NAMED_END, Kind, own_pair, parse_id
-from dex_protocol.numbers import units
+from dex_protocol.numbers import DECIMAL_LENGTH_MAX, short_units, units
 
 Side = Literal["buy", "sell"]
 OrderType = Literal["limit", "market"]
@@ -130,9 +130,12 @@ def is_surely_well_formed(command: Command, order_head: str, command_head: str) 
             )
             and command.expires_at is UNSET
             and command.price is not UNSET
-            and units(command.price) is not None
-            and units(command.quantity) is not None
             and command.order_id is not UNSET
+            # Without a call more for each, which `units` would be.
+            and len(command.price) <= DECIMAL_LENGTH_MAX
+            and len(command.quantity) <= DECIMAL_LENGTH_MAX
+            and short_units(command.price) is not None
+            and short_units(command.quantity) is not None
             and (pair := own_pair(command.order_id, order_head)) is not None
             and pair >= SERVER_NAMED_END
         )

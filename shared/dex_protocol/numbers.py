@@ -38,7 +38,7 @@ COUNT_MAX: Final = 2**63 - 1
 ZERO: Final = "0"
 """The one string for nothing: msgspec leaves out a default when it is the very same object."""
 
-_DECIMAL_LENGTH_MAX: Final = 37
+DECIMAL_LENGTH_MAX: Final = 37
 """Characters of the longest decimal: 18 digits, the point, 18 digits."""
 
 _DECIMAL: Final = re.compile(r"(0|[1-9][0-9]{0,17})(?:\.([0-9]{1,18}))?", re.ASCII)
@@ -51,7 +51,7 @@ def units(text: str) -> int | None:
         Its value in units of 10^-18, exactly; None when the text is no decimal of the protocol.
     """
     # A text of any length may come from outside, and what is remembered must be bounded in bytes.
-    return _units(text) if len(text) <= _DECIMAL_LENGTH_MAX else None
+    return short_units(text) if len(text) <= DECIMAL_LENGTH_MAX else None
 
 
 def _units_of_short(text: str) -> int | None:
@@ -62,7 +62,8 @@ def _units_of_short(text: str) -> int | None:
     return int(whole) * UNIT + int((part or "").ljust(DECIMALS_MAX, "0"))
 
 
-_units: Final = memo(_units_of_short, count_max=CONVERSIONS_COUNT_MAX)
+short_units: Final = memo(_units_of_short, count_max=CONVERSIONS_COUNT_MAX)
+"""As `units`, of a text that is no longer than a decimal may be."""
 
 
 def text_of_units(value: int, *, decimals: int = DECIMALS_MAX) -> str:
@@ -91,7 +92,8 @@ class Scale:
     """A step (tick size or lot size) and the exact conversion between strings and steps.
 
     `count(text)` gives the number of steps, or None when the decimal is not a whole number of
-    them; `text(count)` writes it back, without trailing zeros.
+    them; `text(count)` writes it back, without trailing zeros; `read(text)` gives both, or None and
+    the text as it was, in one look.
     """
 
     def __init__(self, step: str) -> None:
@@ -103,6 +105,7 @@ class Scale:
         self.decimals = len(normal(step).partition(".")[2])
         self.count = memo(self._count, count_max=CONVERSIONS_COUNT_MAX)
         self.text = memo(self._text, count_max=CONVERSIONS_COUNT_MAX)
+        self.read = memo(self._read, count_max=CONVERSIONS_COUNT_MAX)
 
     def _count(self, text: str) -> int | None:
         value = units(text)
@@ -112,6 +115,10 @@ class Scale:
 
     def _text(self, count: int) -> str:
         return text_of_units(count * self.step_units) if count else ZERO
+
+    def _read(self, text: str) -> tuple[int, str] | tuple[None, str]:
+        count = self.count(text)
+        return (None, text) if count is None else (count, self.text(count))
 
     def average_text(self, value: int, quantity: int) -> str:
         """Write value / quantity steps, rounded half to even to the step's decimals plus 8.

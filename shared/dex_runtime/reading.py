@@ -10,6 +10,7 @@ goes to the library's parser.
 Knows nothing of what is in a message.
 """
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -18,6 +19,8 @@ from nats.protocol.parser import Parser
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
+
+_log: Final = logging.getLogger(__name__)
 
 _MESSAGE: Final = b"MSG "
 _WITH_HEADERS: Final = b"HMSG "
@@ -111,7 +114,11 @@ class QuickParser(Parser):
                 or called.takes_headers
                 or is_request_info(data[begin : begin + header_size])
             ):
-                called.call(subject, reply, payload)
+                try:
+                    called.call(subject, reply, payload)
+                except Exception:
+                    # A mistake with one message must not end the reading of all others.
+                    _log.exception("a message to %s was not taken", subject)
             else:
                 headers = data[begin : begin + header_size] if header_size else None
                 await client._process_msg(int(sid), subject, reply, payload, headers)

@@ -214,8 +214,14 @@ def speed() -> str:
     return benchmarks.measured(SPEED, table)
 
 
+def capacity() -> str:
+    """Write what the processor times of that run allow."""
+    return benchmarks.capacity(SPEED, table)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "access": access,
+    "capacity": capacity,
     "chaos": chaos,
     "mutants": broken,
     "reasons": reasons,
@@ -229,6 +235,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 DOCUMENTS: dict[Path, list[str]] = {
     ROOT / "docs" / "BENCHMARKS.md": ["speed"],
+    ROOT / "docs" / "CAPACITY.md": ["capacity"],
     ROOT / "docs" / "PROTOCOL.md": ["access", "reasons"],
     ROOT / "docs" / "ARCHITECTURE.md": ["roles"],
     ROOT / "docs" / "GUARANTEES.md": [],

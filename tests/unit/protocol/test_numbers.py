@@ -18,7 +18,7 @@ steps = decimals.filter(lambda text: Fraction(text) > 0)
 
 def test_text_too_long_for_a_decimal_is_not_remembered() -> None:
     """What is remembered is bounded by count, so it must be small: a text may be a megabyte."""
-    remembered = numbers._units.__self__
+    remembered = numbers.short_units.__self__
     before = len(remembered)
     assert units("9" * 19 + "." + "9" * 18) is None
     assert units("x" * 1_000_000) is None

@@ -91,6 +91,21 @@ async def test_what_no_node_writes_ends_the_reading(nonsense: bytes) -> None:
     assert node.seen == [("direct", b"a", b"", b"before")]
 
 
+async def test_mistake_with_one_message_does_not_end_the_reading(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = Node()
+
+    def stumble(subject: bytes, reply: bytes, payload: bytes) -> None:
+        raise KeyError(payload)
+
+    node.parser.direct[b"6"] = Direct(stumble, takes_headers=True)
+    await node.parser.parse(msg(b"a", b"6", b"odd") + msg(b"a", DIRECT, b"next"))
+
+    assert node.seen == [("direct", b"a", b"", b"next")]
+    assert "a message to b'a' was not taken" in caplog.text
+
+
 def test_headers_of_another_account_alone_are_passed_over() -> None:
     assert is_request_info(INFO)
     assert not is_request_info(INFO[:-2] + b"More: x\r\n\r\n")

@@ -48,10 +48,11 @@ class Waiting:
         orders: How many submits and amends it carries; after `Allowances.take` those that count.
         cancels: The same of cancels.
         is_limited: Whether some of it is answered `rate_limited`.
+        room: How many bytes the reply has left when it has the receipt of one more command, of the
+            longest kind, and those of all that come after it; below 0 there is none.
     """
 
     __slots__ = (
-        "_room",
         "arrived",
         "bytes",
         "cancels",
@@ -63,6 +64,7 @@ class Waiting:
         "peer",
         "receipts",
         "reply_to",
+        "room",
     )
 
     def __init__(self, request: Request, *, batch_count_max: int = limits.BATCH_COUNT_MAX) -> None:
@@ -86,10 +88,8 @@ class Waiting:
                 cancels += 1
         self.orders = orders
         self.cancels = cancels
-        # What is left of the reply when it has the receipts of all that is not executed yet, if
-        # none of it is, and one more of the longest kind.
         commands = orders + cancels
-        self._room = (
+        self.room = (
             limits.PAYLOAD_BYTES_MAX
             - LONGEST_RECEIPT_BYTES
             - RETRY_BYTES_MAX * commands
@@ -110,22 +110,16 @@ class Waiting:
             element = elements[place]
             if type(element) is not Receipt:
                 elements[place] = _retried(element, RetryReason.rate_limited, message)
-                self._room -= RECEIPT_BYTES_MAX - RETRY_BYTES_MAX
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the receipt of one more command, of the longest kind, fits into the reply, with
-        those of all that come after it."""
-        return self._room >= 0
+                self.room -= RECEIPT_BYTES_MAX - RETRY_BYTES_MAX
 
     def add(self, receipt: Receipt) -> None:
         """Put in the receipt of the element that is next."""
         if type(self.elements[self.next]) is not Receipt:
-            self._room -= RECEIPT_BYTES_MAX - RETRY_BYTES_MAX
+            self.room -= RECEIPT_BYTES_MAX - RETRY_BYTES_MAX
             if receipt.trades:
-                self._room -= FILL_BYTES_MAX * len(receipt.trades)
+                self.room -= FILL_BYTES_MAX * len(receipt.trades)
             elif receipt.canceled:
-                self._room -= ID_BYTES_MAX * len(receipt.canceled)
+                self.room -= ID_BYTES_MAX * len(receipt.canceled)
         self.next += 1
         self.receipts.append(receipt)
 
@@ -211,24 +205,24 @@ class Draft:
         """The book's digest after the last event, as the wire has it."""
         return digest_text(self.digest_value)
 
-    def has_room(self, events: list[AnyEvent]) -> bool:
-        """Tell whether a command's events still fit."""
-        if self._bytes + EVENT_BYTES_MAX * len(events) <= limits.COMMIT_BYTES_MAX:
-            return True
-        if not self._events:
-            return True
-        return self.has_room_for(len(encoded_events(events)) + 1)
-
     def has_room_for(self, size: int) -> bool:
         """Tell whether so many bytes still fit."""
         self.encode()
         return self._bytes + size <= limits.COMMIT_BYTES_MAX
 
-    def add(self, market: Market, events: list[AnyEvent]) -> None:
-        """Put in the events of what was executed last."""
+    def take(self, market: Market, events: list[AnyEvent]) -> bool:
+        """Put in the events of what was executed last, if they still fit; tell whether they do."""
+        size = EVENT_BYTES_MAX * len(events)
+        if (
+            self._bytes + size > limits.COMMIT_BYTES_MAX
+            and self._events
+            and not self.has_room_for(len(encoded_events(events)) + 1)
+        ):
+            return False
         self._events += events
-        self._bytes += EVENT_BYTES_MAX * len(events)
+        self._bytes += size
         self.digest_value = market.digest_value
+        return True
 
     def seal(self, market: Market) -> bytes:
         """Make the commit's payload, and tell the receipts its sequence."""

@@ -274,7 +274,7 @@ class Leadership:
     def _keep_house(self, now: Instant) -> Draft:
         draft = Draft(self.market, time=self._time(now))
         events = self.market.housekeeping(draft.time)
-        draft.add(self.market, events)
+        draft.take(self.market, events)
         return draft
 
     def _fill(self, draft: Draft, now: Instant) -> list[Effect]:
@@ -315,18 +315,19 @@ class Leadership:
             if type(element) is Receipt:
                 waiting.add(element)
                 continue
-            if not waiting.has_room:
+            if waiting.room < 0:
                 # Its peer sends the rest again, in a request whose reply has room for it.
                 waiting.retry_rest(RetryReason.busy)
                 break
             executed = market.execute(element, peer=peer, time=time)  # type: ignore[arg-type]
             receipt, events = executed.receipt, executed.events
             waiting.add(receipt)
-            target = draft
-            if not draft.has_room(events):
-                target = self._next_draft = Draft(market, time=time)
-            target.add(market, events)
-            target.receipts.append(receipt)
+            if draft.take(market, events):
+                receipts.append(receipt)
+            else:
+                self._next_draft = Draft(market, time=time)
+                self._next_draft.take(market, events)
+                self._next_draft.receipts.append(receipt)
         if waiting.next < len(elements):
             return False
         (self._next_draft or draft).replies.append(waiting)
@@ -334,7 +335,7 @@ class Leadership:
 
     def _execute_administered(self, draft: Draft, wish: Administered) -> None:
         reason, message, events = self.market.administer(wish.what, wish.change, time=draft.time)
-        draft.add(self.market, events)
+        draft.take(self.market, events)
         # It may be longer than a command's: a specification is in it.
         draft.encode()
         sequence = self.market.sequence + 1
