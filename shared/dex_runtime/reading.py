@@ -116,7 +116,7 @@ class QuickParser(Parser):
             ):
                 try:
                     called.call(subject, reply, payload)
-                except Exception:
+                except Exception:  # noqa: BLE001  (whatever it is)
                     # A mistake with one message must not end the reading of all others.
                     _log.exception("a message to %s was not taken", subject)
             else:
