@@ -110,9 +110,10 @@ class Requester:
     Make one with `await Requester.start(client)`, and end it with `await close()`.
     """
 
-    def __init__(self, client: Client, inbox: str) -> None:
+    def __init__(self, client: Client, inbox: str, *, is_urgent: bool) -> None:
         """Use `start`; this alone subscribes to nothing."""
         self._client = client
+        self._is_urgent = is_urgent
         self._outbox = outbox_of(client)
         self._inbox = inbox
         self._count = 0
@@ -123,15 +124,20 @@ class Requester:
         self._loop = asyncio.get_running_loop()
 
     @classmethod
-    async def start(cls, client: Client) -> "Requester":
+    async def start(cls, client: Client, *, is_urgent: bool = False) -> "Requester":
         """Subscribe to replies on a connection.
+
+        Args:
+            client: The connection.
+            is_urgent: Whether each request is sent at once, not with others when this turn of the
+                loop is over: 20 µs earlier, for one write more. For who sends few, and waits.
 
         Raises:
             NoResponder: the connection is closed.
         """
         # new_inbox() alone is not secret: its 22 characters come from a sequential generator.
         inbox = f"{client.new_inbox()}.{secrets.token_hex(INBOX_RANDOM_BYTES)}"
-        requester = cls(client, inbox)
+        requester = cls(client, inbox, is_urgent=is_urgent)
         try:
             requester._subscription = await client.subscribe(f"{inbox}.*", cb=requester._on_reply)
         except nats.errors.Error as error:
@@ -156,7 +162,6 @@ class Requester:
         *,
         timeout_s: float,
         headers: dict[str, str] | None = None,
-        is_urgent: bool = False,
     ) -> bytes:
         """Send a request and wait for its reply.
 
@@ -165,8 +170,6 @@ class Requester:
             payload: What it says.
             timeout_s: How long to wait.
             headers: Further words.
-            is_urgent: Whether it is sent at once, instead of with others when this turn of the
-                loop is over: 20 µs earlier, and a write more.
 
         Returns:
             The payload of the first reply.
@@ -186,7 +189,7 @@ class Requester:
         timer = self._loop.call_later(timeout_s, _give_up, future, subject, timeout_s)
         try:
             await self._publish(subject, payload, reply_subject, headers)
-            if is_urgent:
+            if self._is_urgent:
                 self._outbox.flush()
             return await future
         finally:

@@ -160,7 +160,7 @@ async def _ports(
     orders: Connection,
     queries: Connection,
 ) -> Ports:
-    requester = await Requester.start(log)
+    requester = await Requester.start(log, is_urgent=True)
 
     async def log_of(market: str) -> Log:
         try:

@@ -117,9 +117,7 @@ async def publish(
         NoResponder: no stream took it.
         NoReply: it may be stored, or may yet be.
     """
-    answer = await requester.request(
-        subject, payload, timeout_s=timeout_s, headers=headers, is_urgent=True
-    )
+    answer = await requester.request(subject, payload, timeout_s=timeout_s, headers=headers)
     try:
         return _ack_decoder.decode(answer)
     except UNREADABLE as error:
