@@ -124,7 +124,7 @@ def decode_request(
         )
     first = payload[:1]
     if first != b"{" and (first == b"[" or payload.lstrip(b" \t\r\n")[:1] == b"["):
-        return _decode_batch(payload, peer, batch_count_max)
+        return _decode_batch(payload, peer, heads, batch_count_max)
     return [_decode_command(payload, peer, *heads)], False
 
 
@@ -136,7 +136,9 @@ def _heads_of(peer: str) -> tuple[str, str] | None:
 _heads: Final = memo(_heads_of, count_max=PEERS_REMEMBERED_COUNT_MAX)
 
 
-def _decode_batch(payload: bytes, peer: str, batch_count_max: int) -> tuple[list[Element], bool]:
+def _decode_batch(
+    payload: bytes, peer: str, heads: tuple[str, str], batch_count_max: int
+) -> tuple[list[Element], bool]:
     try:
         commands = _batch_decoder.decode(payload)
     except UNREADABLE:
@@ -146,7 +148,6 @@ def _decode_batch(payload: bytes, peer: str, batch_count_max: int) -> tuple[list
         except UNREADABLE as error:
             return [_malformed(f"expected a JSON array of commands: {error}")], False
         if len(raws) <= batch_count_max:
-            heads = head_of("order", peer), head_of("command", peer)
             return [_decode_command(bytes(raw), peer, *heads) for raw in raws], True
         return [_too_large(len(raws), batch_count_max)], False
     if not commands:
@@ -155,7 +156,7 @@ def _decode_batch(payload: bytes, peer: str, batch_count_max: int) -> tuple[list
         ], False
     if len(commands) > batch_count_max:
         return [_too_large(len(commands), batch_count_max)], False
-    order_head, command_head = head_of("order", peer), head_of("command", peer)
+    order_head, command_head = heads
     return [
         command
         if is_surely_well_formed(command, order_head, command_head)

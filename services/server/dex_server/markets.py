@@ -29,7 +29,7 @@ STOPPING_S: Final = 1.5
 NATS is gone and will not answer at all."""
 
 ANSWERING_S: Final = 0.3
-"""How long answers that are being read or sent may take when the markets have ended."""
+"""How long answers that are being read may take when the markets have ended."""
 
 WATCH_INTERVAL_S: Final = 0.5
 """Between two looks for new markets: one is opened a few times a year, by an operator who waits."""

@@ -92,20 +92,20 @@ class Queries:
         if not is_peer(peer):
             # Nothing is remembered of one that cannot be.
             wrong = f"expected a peer's name, found {peer[:80]!r}"
-            self._send(incoming.reply_to, refused(Reason.malformed, wrong))
+            incoming.reply_to.send(encode(refused(Reason.malformed, wrong)))
             return
         if not self._shares.has_some(peer, now=now):
-            self._send(incoming.reply_to, _too_much_for(peer))
+            incoming.reply_to.send(encode(_too_much_for(peer)))
             return
         if not self._places.take(peer, now=now):
             count_max = limits.PEER_UNANSWERED_COUNT_MAX
-            self._send(incoming.reply_to, too_many_of(peer, count_max=count_max))
+            incoming.reply_to.send(encode(too_many_of(peer, count_max=count_max)))
             return
         reply_to = Counted(incoming.reply_to, peer, self._shares, self._places, self._now_us)
         query = _read(what, incoming.payload)
         driver = self._markets.drivers.get(market)
         if isinstance(query, Receipt):
-            self._send(reply_to, query)
+            reply_to.send(encode(query))
             return
         asked = Asked(peer, query, reply_to, now)
         if driver is None:
@@ -117,18 +117,14 @@ class Queries:
         else:
             driver.give(asked)
 
-    def _send(self, reply_to: ReplyAddress | Counted, answer: Receipt) -> None:
-        reply_to.send(encode(answer))
-
     # --- What JetStream is asked for ------------------------------------------------------------
 
     def _begin(self, asked: Asked, answer: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._waiting[asked.peer] >= limits.PEER_QUERIES_COUNT_MAX:
-            self._send(
-                asked.reply_to, too_many_of(asked.peer, count_max=limits.PEER_QUERIES_COUNT_MAX)
-            )
+            many = too_many_of(asked.peer, count_max=limits.PEER_QUERIES_COUNT_MAX)
+            asked.reply_to.send(encode(many))
         elif self._count >= limits.WAITING_QUERIES_COUNT_MAX:
-            self._send(asked.reply_to, retry(RetryReason.busy))
+            asked.reply_to.send(encode(retry(RetryReason.busy)))
         else:
             self._count += 1
             self._waiting[asked.peer] += 1
