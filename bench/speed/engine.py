@@ -247,7 +247,7 @@ def _write_requests(file: Path, resting: int, steps: int) -> tuple[int, int]:
 @asynccontextmanager
 async def _pauses(scale: Scale) -> AsyncIterator[Sequence[Figure]]:
     # CPython 3.11 to 3.14 let a dict grow when 2/3 of 2^n places have been used since it grew last:
-    # half of the steps are orders, so the dict of all open orders grows in either.
+    # half of the steps are orders, so the dicts of open orders grow in either.
     resting, steps = (80_000, 40_000) if scale.is_quick else (1_000_000, 1_200_000)
     with _a_file() as file:
         before, after = _write_requests(file, resting, steps)

@@ -306,7 +306,7 @@ def _parser_of(client: Client) -> QuickParser:
 
 
 def outbox_of(client: Client) -> Outbox:
-    """Give what messages without headers go out by, over a connection that `connect` made."""
+    """Give what messages go out by, over a connection that `connect` made."""
     assert isinstance(client, _TolerantClient)
     return client.outbox
 

@@ -293,29 +293,18 @@ class Requester:
             await asyncio.sleep(0)
         if self._subscription is None:
             raise Closed("the requester was closed")
-        if self._outbox.is_open and is_subject(subject):
-            block = b"" if headers is None else header_block(headers)
-            limit, size = self._client.max_payload, len(block) + len(payload)
-            if size > limit:
-                raise ValueError(f"expected at most {limit} bytes, found {size}")
-            self._outbox.put(subject.encode(), payload, reply=reply_subject.encode(), headers=block)
-            return
-        try:
-            await self._client.publish(subject, payload, reply=reply_subject, headers=headers)
-        except nats.errors.OutboundBufferLimitError as error:
-            # While reconnecting, with pending_size=0. Like the next two it is raised before a byte
-            # is queued.
-            raise NoResponder(f"the connection is down: {error}") from error
-        except (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError) as error:
-            raise Closed(f"the connection is closed: {error}") from error
-        except nats.errors.MaxPayloadError as error:
-            limit = self._client.max_payload
-            raise ValueError(f"expected at most {limit} bytes, found {len(payload)}") from error
-        except (nats.errors.BadSubjectError, nats.errors.BadHeaderError) as error:
-            raise ValueError(f"cannot be sent to {subject!r}: {error}") from error
-        except (OSError, nats.errors.Error) as error:
-            # Perhaps queued, perhaps written: nobody knows.
-            raise NoReply(f"sending to {subject} failed: {error}") from error
+        client = self._client
+        if not is_subject(subject):
+            raise ValueError(f"cannot be sent to {subject!r}: expected a subject in one piece")
+        if client.is_closed or client.is_draining_pubs:
+            raise Closed("the connection is closed")
+        if not client.is_connected:
+            raise NoResponder("the connection is down")
+        block = b"" if headers is None else header_block(headers)
+        size = len(block) + len(payload)
+        if size > client.max_payload:
+            raise ValueError(f"expected at most {client.max_payload} bytes, found {size}")
+        self._outbox.put(subject.encode(), payload, reply=reply_subject.encode(), headers=block)
 
     def _on_direct(self, subject: bytes, reply: bytes, payload: bytes) -> None:
         future = self._waiting.get(subject)
